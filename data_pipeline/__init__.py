@@ -1,0 +1,1 @@
+"""Photographs -> verified HR/LR patch shards -> batches. Knows nothing of networks."""

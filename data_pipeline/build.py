@@ -1,0 +1,378 @@
+"""Photographs -> a data set: a Ray task per shard and per validation image, the manifest last.
+
+Every task leaves a record under `progress/` once its objects are whole. A killed run, started
+again, keeps what has a matching record; when all is done the records become the manifest. Which
+image goes into which shard depends on the source's listing alone, so the bytes do not depend on
+the number of workers or the order in which they finish.
+"""
+
+import logging
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import cv2
+import ray
+from pydantic import ValidationError
+
+from data_pipeline.cluster import ray_session
+from data_pipeline.errors import UserError
+from data_pipeline.images import Image, ImageError, as_rgb, decode_image, encode_png
+from data_pipeline.imresize import imresize
+from data_pipeline.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_KEY,
+    DataSettings,
+    ImageRecord,
+    Manifest,
+    ShardRecord,
+    ValidRecord,
+    differing_fields,
+    file_sha256,
+    read_manifest,
+    sha256_hex,
+)
+from data_pipeline.patches import aligned_patches, crop_to_multiple
+from data_pipeline.progress import Progress
+from data_pipeline.shards import Patch
+from data_pipeline.shards.formats import open_shard, shard_writer
+from data_pipeline.sources import Source, SourceImage, open_source
+from data_pipeline.storage import Storage, open_storage
+
+# Encoded image bytes per shard: about one DIV2K image, some 30 MB of raw patches.
+_SHARD_SOURCE_BYTES = 4 << 20
+
+_PROGRESS = "progress/"
+_SETTINGS_KEY = _PROGRESS + "settings.json"
+
+_log = logging.getLogger(__name__)
+
+
+class _Task(NamedTuple):
+    """One unit of work: a shard of several images, or one validation pair."""
+
+    name: str
+    images: tuple[SourceImage, ...]
+    source_uri: str
+    is_shard: bool
+
+    @property
+    def progress_key(self) -> str:
+        return f"{_PROGRESS}{self.name}.json"
+
+
+class _Pair(NamedTuple):
+    """A source image's sha256 and its aligned pair, uint8 RGB."""
+
+    sha256: str
+    hr: Image
+    lr: Image
+
+
+class _UnusableImages(Exception):
+    """Images of one task that cannot be used, with the reason for each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+
+class _Outcome(NamedTuple):
+    """A task's record, or the images that cannot be used with the reason for each."""
+
+    record: ShardRecord | ValidRecord | None
+    problems: tuple[str, ...]
+
+
+def prepare(settings: DataSettings, out_uri: str) -> Manifest:
+    """Builds a data set, or finishes one that an earlier call began.
+
+    Args:
+        settings: What to build.
+        out_uri: DATA.
+
+    Returns:
+        The manifest. A data set that is complete already is left as it is.
+
+    Raises:
+        UserError: If a setting or an image is wrong, or DATA was made with other settings or
+            from other images. Good images are kept for the next call; there is no manifest.
+    """
+    _check_settings(settings)
+    storage = open_storage(out_uri)
+    train = open_source(settings.source, "train")
+    valid = open_source(settings.valid_source, "valid") if settings.valid_source else None
+    tasks = _plan(train, valid)
+    manifest = _matching_manifest(storage, settings, tasks)
+    if manifest and _is_complete(storage, manifest):
+        _log.info("%s: already complete, nothing to do", storage.uri)
+        return manifest
+    storage.write(_SETTINGS_KEY, settings.model_dump_json(indent=1).encode())
+    storage.delete_partial()
+    records = _finished_records(storage, tasks, manifest)
+    open_tasks = [task for task in tasks if task.name not in records]
+    if records:
+        _log.info("%s: %d of %d parts are done already", storage.uri, len(records), len(tasks))
+    problems = _run(open_tasks, settings, storage, records)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        for problem in problems[1:]:
+            _log.error("%s", problem)
+        raise UserError(f"{problems[0]}{more}; mend or remove it and run the same command again")
+    built = [records[task.name] for task in tasks]
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        settings=settings,
+        shards=tuple(record for record in built if isinstance(record, ShardRecord)),
+        valid=tuple(record for record in built if isinstance(record, ValidRecord)),
+    )
+    _refuse_leaks(manifest)
+    storage.write(MANIFEST_KEY, manifest.to_json())
+    for found in storage.list(_PROGRESS):
+        storage.delete(found.key)
+    return manifest
+
+
+def _check_settings(settings: DataSettings) -> None:
+    if settings.scale < 2:
+        raise UserError(f"--scale {settings.scale}: must be 2 or more")
+    for option, value in (
+        ("--patch-size", settings.patch_size),
+        ("--stride", settings.stride),
+    ):
+        if value < settings.scale or value % settings.scale:
+            raise UserError(f"{option} {value}: must be a multiple of the scale {settings.scale}")
+
+
+def _plan(train: Source, valid: Source | None) -> list[_Task]:
+    """Groups consecutive training images into shards by their encoded size."""
+    groups: list[list[SourceImage]] = []
+    room = 0
+    for image in train.images:
+        if room <= 0:
+            groups.append([])
+            room = _SHARD_SOURCE_BYTES
+        groups[-1].append(image)
+        room -= image.size
+    tasks = [
+        _Task(f"train/{number:05}", tuple(group), train.storage.uri, True)
+        for number, group in enumerate(groups)
+    ]
+    if valid:
+        tasks += [
+            _Task(f"valid/{image.name}", (image,), valid.storage.uri, False)
+            for image in valid.images
+        ]
+    return tasks
+
+
+def _inputs(record: ShardRecord | ValidRecord) -> list[tuple[str, int]]:
+    images = record.images if isinstance(record, ShardRecord) else (record,)
+    return [(image.name, image.bytes) for image in images]
+
+
+def _matches(record: ShardRecord | ValidRecord, task: _Task) -> bool:
+    return _inputs(record) == [(image.name, image.size) for image in task.images]
+
+
+def _matching_manifest(
+    storage: Storage, settings: DataSettings, tasks: Sequence[_Task]
+) -> Manifest | None:
+    """DATA's manifest, after a check that DATA is of these settings and these images."""
+    manifest = read_manifest(storage)
+    old = manifest.settings if manifest else _begun_settings(storage)
+    if old and (differences := differing_fields(old, settings)):
+        raise UserError(
+            f"{storage.uri}: was made with other settings ({'; '.join(differences)}); "
+            "choose another --out"
+        )
+    if manifest:
+        made_of = {pair for record in (*manifest.shards, *manifest.valid) for pair in _inputs(record)}
+        now = {(image.name, image.size) for task in tasks for image in task.images}
+        if changed := sorted(name for name, _ in made_of ^ now):
+            raise UserError(
+                f"{storage.uri}: the source's images have changed since ({changed[0]}, "
+                f"{len(set(changed))} in all); choose another --out"
+            )
+    return manifest
+
+
+def _begun_settings(storage: Storage) -> DataSettings | None:
+    if storage.size(_SETTINGS_KEY) is None:
+        return None
+    return DataSettings.model_validate_json(storage.read(_SETTINGS_KEY))
+
+
+def _is_complete(storage: Storage, manifest: Manifest) -> bool:
+    return all(_is_stored(storage, record) for record in (*manifest.shards, *manifest.valid))
+
+
+def _is_stored(storage: Storage, record: ShardRecord | ValidRecord) -> bool:
+    if isinstance(record, ShardRecord):
+        return storage.size(record.path) == record.bytes
+    return storage.size(record.hr) is not None and storage.size(record.lr) is not None
+
+
+def _finished_records(
+    storage: Storage, tasks: Sequence[_Task], manifest: Manifest | None
+) -> dict[str, ShardRecord | ValidRecord]:
+    """Records of the tasks that need not run again, by task name."""
+    finished: dict[str, ShardRecord | ValidRecord] = {}
+    built = iter((*manifest.shards, *manifest.valid)) if manifest else None
+    for task in tasks:
+        record = next(built) if built else _progress_record(storage, task)
+        if record and _matches(record, task) and _is_stored(storage, record):
+            finished[task.name] = record
+    return finished
+
+
+def _progress_record(storage: Storage, task: _Task) -> ShardRecord | ValidRecord | None:
+    if storage.size(task.progress_key) is None:
+        return None
+    kind = ShardRecord if task.is_shard else ValidRecord
+    try:
+        return kind.model_validate_json(storage.read(task.progress_key))
+    except ValidationError:
+        _log.warning("%s/%s: does not read; made again", storage.uri, task.progress_key)
+        return None
+
+
+def _run(
+    tasks: Sequence[_Task],
+    settings: DataSettings,
+    storage: Storage,
+    records: dict[str, ShardRecord | ValidRecord],
+) -> list[str]:
+    """Runs tasks on Ray, adds their records, returns the problems in order of tasks."""
+    if not tasks:
+        return []
+    problems: dict[str, tuple[str, ...]] = {}
+    with ray_session(), Progress("prepare", len(tasks), "parts") as progress:
+        remote = ray.remote(num_cpus=1, max_retries=3)(_build)
+        pending = {remote.remote(task, settings, storage.uri): task for task in tasks}
+        while pending:
+            done, _ = ray.wait(list(pending))
+            task = pending.pop(done[0])
+            outcome: _Outcome = ray.get(done[0])
+            if outcome.record:
+                records[task.name] = outcome.record
+            else:
+                problems[task.name] = outcome.problems
+            progress.advance()
+    return [problem for name in sorted(problems) for problem in problems[name]]
+
+
+def _refuse_leaks(manifest: Manifest) -> None:
+    """No validation image may be trained on."""
+    trained = {image.sha256: image.name for shard in manifest.shards for image in shard.images}
+    for record in manifest.valid:
+        if record.sha256 in trained:
+            raise UserError(
+                f"{record.name}: the validation image is the training image "
+                f"{trained[record.sha256]}; remove it from one of the sources"
+            )
+
+
+def _build(task: _Task, settings: DataSettings, out_uri: str) -> _Outcome:
+    """Body of the Ray task: builds one part, whole under its final name or not at all."""
+    cv2.setNumThreads(1)  # Ray runs one task per core
+    source, storage = open_storage(task.source_uri), open_storage(out_uri)
+    build = _build_shard if task.is_shard else _build_valid
+    try:
+        record = build(task, settings, source, storage)
+    except _UnusableImages as error:
+        return _Outcome(None, error.problems)
+    storage.write(task.progress_key, record.model_dump_json().encode())
+    return _Outcome(record, ())
+
+
+def _build_shard(
+    task: _Task, settings: DataSettings, source: Storage, storage: Storage
+) -> ShardRecord:
+    key = f"{task.name}.{settings.format}"
+    images: list[ImageRecord] = []
+    problems: list[str] = []
+    with storage.stage(key) as path:
+        with shard_writer(settings.format, path, settings.geometry) as writer:
+            for image in task.images:
+                try:
+                    pair = _load_pair(image, settings, source, smallest=settings.patch_size)
+                except ImageError as error:
+                    problems.append(f"{source.uri}/{image.key}: {error}")
+                    continue
+                patches = [
+                    Patch(*fields)
+                    for fields in aligned_patches(
+                        pair.hr,
+                        pair.lr,
+                        scale=settings.scale,
+                        patch_size=settings.patch_size,
+                        stride=settings.stride,
+                    )
+                ]
+                writer.write(image.name, patches)
+                images.append(
+                    ImageRecord(
+                        name=image.name,
+                        sha256=pair.sha256,
+                        bytes=image.size,
+                        height=pair.hr.shape[0],
+                        width=pair.hr.shape[1],
+                        patches=len(patches),
+                    )
+                )
+        if problems:
+            raise _UnusableImages(tuple(problems))
+        record = ShardRecord(
+            path=key,
+            bytes=path.stat().st_size,
+            sha256=file_sha256(path),
+            patches=sum(image.patches for image in images),
+            images=tuple(images),
+            offsets=tuple(writer.offsets),
+        )
+        readable = len(open_shard(settings.format, path, settings.geometry, record.offsets))
+        if readable != record.patches:
+            raise OSError(f"{key}: wrote {record.patches} patches, read back {readable}")
+    return record
+
+
+def _build_valid(
+    task: _Task, settings: DataSettings, source: Storage, storage: Storage
+) -> ValidRecord:
+    (image,) = task.images
+    try:
+        pair = _load_pair(image, settings, source, smallest=settings.scale)
+    except ImageError as error:
+        raise _UnusableImages((f"{source.uri}/{image.key}: {error}",)) from error
+    hr_key = f"valid/hr/{image.name}.png"
+    lr_key = f"valid/lr_x{settings.scale}/{image.name}.png"
+    hr_png, lr_png = encode_png(pair.hr), encode_png(pair.lr)
+    storage.write(hr_key, hr_png)
+    storage.write(lr_key, lr_png)
+    return ValidRecord(
+        name=image.name,
+        sha256=pair.sha256,
+        bytes=image.size,
+        height=pair.hr.shape[0],
+        width=pair.hr.shape[1],
+        hr=hr_key,
+        hr_sha256=sha256_hex(hr_png),
+        lr=lr_key,
+        lr_sha256=sha256_hex(lr_png),
+    )
+
+
+def _load_pair(
+    image: SourceImage, settings: DataSettings, source: Storage, *, smallest: int
+) -> _Pair:
+    """Reads an image and makes its LR. Raises ImageError if it cannot be used."""
+    data = source.read(image.key)
+    hr = crop_to_multiple(as_rgb(decode_image(data)), settings.scale)
+    height, width = hr.shape[:2]
+    if min(height, width) < smallest:
+        raise ImageError(
+            f"{width}x{height} pixels are less than {smallest}x{smallest}; "
+            "pass a smaller --patch-size or leave it out"
+        )
+    return _Pair(sha256_hex(data), hr, imresize(hr, Fraction(1, settings.scale), settings.kernel))

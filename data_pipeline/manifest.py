@@ -1,0 +1,176 @@
+"""The data set's index: the single source of truth, written last."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data_pipeline.errors import UserError
+from data_pipeline.imresize import Kernel
+from data_pipeline.shards import Geometry, ShardFormat
+from data_pipeline.storage import Storage
+
+FORMAT_VERSION = 1
+MANIFEST_KEY = "manifest.json"
+
+
+class Record(BaseModel):
+    """Base of everything in the manifest: immutable, no unknown field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Record):
+    """What determines a data set's bytes.
+
+    Attributes:
+        source: URI of the training images.
+        valid_source: URI of the validation images, or None for none.
+        format: Shard format.
+        scale: Super-resolution factor.
+        kernel: How LR was made from HR.
+        patch_size: HR patch side, in pixels.
+        stride: Distance of neighbouring patches, in HR pixels.
+    """
+
+    source: str
+    valid_source: str | None
+    format: ShardFormat
+    scale: int
+    kernel: Kernel
+    patch_size: int
+    stride: int
+
+    @property
+    def geometry(self) -> Geometry:
+        """Patch sides in pixels."""
+        return Geometry(self.patch_size, self.patch_size // self.scale)
+
+
+class ImageRecord(Record):
+    """A training image: name, sha256 and bytes of its file, HR size in pixels, patches cut."""
+
+    name: str
+    sha256: str
+    bytes: int
+    height: int
+    width: int
+    patches: int
+
+
+class ShardRecord(Record):
+    """A shard: key, bytes, sha256, its images in order, byte offsets of its (HR, LR) patches."""
+
+    path: str
+    bytes: int
+    sha256: str
+    patches: int
+    images: tuple[ImageRecord, ...]
+    offsets: tuple[tuple[int, int], ...] = ()
+
+
+class ValidRecord(Record):
+    """A validation pair: name, sha256 and bytes of the source file, then of both stored PNGs."""
+
+    name: str
+    sha256: str
+    bytes: int
+    height: int
+    width: int
+    hr: str
+    hr_sha256: str
+    lr: str
+    lr_sha256: str
+
+
+class Manifest(Record):
+    """A data set. Patch ids count through `shards` in order."""
+
+    format_version: int
+    settings: DataSettings
+    shards: tuple[ShardRecord, ...]
+    valid: tuple[ValidRecord, ...]
+
+    @property
+    def num_patches(self) -> int:
+        """Training patches over all shards."""
+        return sum(shard.patches for shard in self.shards)
+
+    def to_json(self) -> bytes:
+        """The manifest's bytes: the same manifest always gives the same bytes."""
+        return self.model_dump_json(indent=1).encode() + b"\n"
+
+    def sha256(self) -> str:
+        """Identity of the data set."""
+        return sha256_hex(self.to_json())
+
+
+def sha256_hex(data: bytes) -> str:
+    """sha256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_manifest(storage: Storage) -> Manifest | None:
+    """Reads DATA's manifest.
+
+    Returns:
+        The manifest, or None where there is none: not a data set, or an unfinished one.
+
+    Raises:
+        UserError: If it was written by a newer version or is damaged.
+    """
+    if storage.size(MANIFEST_KEY) is None:
+        return None
+    where = f"{storage.uri}/{MANIFEST_KEY}"
+    try:
+        content: Any = json.loads(storage.read(MANIFEST_KEY))
+        version = content["format_version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{where}: is damaged; run jobs.prepare into another folder") from error
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{where}: has format version {version}, this program reads {FORMAT_VERSION}; "
+            "use the program's version that made it"
+        )
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: is damaged at {field}: {first['msg']}") from error
+
+
+def require_manifest(storage: Storage) -> Manifest:
+    """Reads DATA's manifest; a missing one is the user's mistake.
+
+    Raises:
+        UserError: As `read_manifest`, and where there is no manifest.
+    """
+    manifest = read_manifest(storage)
+    if manifest is None:
+        raise UserError(
+            f"{storage.uri}: holds no {MANIFEST_KEY}, so it is no finished data set; "
+            "make it with jobs.prepare"
+        )
+    return manifest
+
+
+def differing_fields(old: Record, new: Record) -> list[str]:
+    """One `field: old, now new` for every field in which two records differ."""
+    before, after = old.model_dump(), new.model_dump()
+    return [
+        f"{name}: {before[name]}, now {after[name]}"
+        for name in before
+        if before[name] != after[name]
+    ]

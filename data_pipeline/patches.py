@@ -1,0 +1,77 @@
+"""An aligned HR/LR image pair -> aligned patches. Pure functions."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+
+
+def crop_to_multiple(image: Image, scale: int) -> Image:
+    """Cuts the bottom and the right so that both sides are multiples of `scale`.
+
+    Args:
+        image: [H, W, ...].
+        scale: The super-resolution factor.
+
+    Returns:
+        A view [H - H % scale, W - W % scale, ...].
+    """
+    height, width = image.shape[:2]
+    return image[: height - height % scale, : width - width % scale]
+
+
+def patch_offsets(length: int, patch_size: int, stride: int) -> list[int]:
+    """Offsets of the patches along one axis, in HR pixels.
+
+    A regular grid, and one more patch flush with the far edge where the grid leaves a rest, so
+    that every pixel is covered. On DIV2K's 800 training images 480/240 gives 32,592 patches.
+
+    Args:
+        length: Length of the axis.
+        patch_size: Length of a patch.
+        stride: Distance between neighbouring patches.
+
+    Returns:
+        Ascending offsets; empty where the axis is shorter than a patch.
+    """
+    offsets = list(range(0, length - patch_size + 1, stride))
+    if offsets and offsets[-1] + patch_size < length:
+        offsets.append(length - patch_size)
+    return offsets
+
+
+def aligned_patches(
+    hr: Image, lr: Image, *, scale: int, patch_size: int, stride: int
+) -> Iterator[tuple[int, int, Image, Image]]:
+    """Cuts an aligned pair into aligned patches, row by row.
+
+    Args:
+        hr: uint8 [H, W, 3], both sides multiples of `scale`.
+        lr: uint8 [H / scale, W / scale, 3].
+        scale: The super-resolution factor.
+        patch_size: HR patch side, a multiple of `scale`.
+        stride: HR stride, a multiple of `scale`.
+
+    Yields:
+        (top, left, hr_patch, lr_patch): the offsets are HR pixels; the patches are views
+        [patch_size, patch_size, 3] and [patch_size / scale, patch_size / scale, 3].
+
+    Raises:
+        ValueError: If the shapes do not belong together or a length is no multiple of `scale`.
+    """
+    if patch_size % scale or stride % scale:
+        raise ValueError(f"patch_size {patch_size} and stride {stride} must be multiples of {scale}")
+    if hr.shape != (lr.shape[0] * scale, lr.shape[1] * scale, *lr.shape[2:]):
+        raise ValueError(f"HR {hr.shape} is not {scale} times LR {lr.shape}")
+    small = patch_size // scale
+    for top in patch_offsets(hr.shape[0], patch_size, stride):
+        for left in patch_offsets(hr.shape[1], patch_size, stride):
+            y, x = top // scale, left // scale
+            yield (
+                top,
+                left,
+                hr[top : top + patch_size, left : left + patch_size],
+                lr[y : y + small, x : x + small],
+            )

@@ -1,0 +1,95 @@
+"""(seed, step) -> which patches, crops, flips and turns make the global batch. Pure numpy, no I/O.
+
+The data position of a run is its step: nothing else has to be saved to resume. All draws come
+from the raw 64-bit output of Philox, which numpy guarantees never to change (NEP 19), and not
+from `Generator` methods, which it may.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+_PERMUTATION_STREAM = 0
+_CROP_STREAM = 1
+
+
+class BatchPlan(NamedTuple):
+    """One global batch, or a slice of it. Every field is int64 [batch].
+
+    Attributes:
+        patch_ids: Indices into the data set's patches.
+        tops: Crop's upper edge in LR pixels.
+        lefts: Crop's left edge in LR pixels.
+        flips: 1 where the crop is mirrored left to right (before the turn), else 0.
+        turns: Quarter turns counter-clockwise, 0 to 3.
+    """
+
+    patch_ids: Ints
+    tops: Ints
+    lefts: Ints
+    flips: Ints
+    turns: Ints
+
+    def rows(self, start: int, stop: int) -> "BatchPlan":
+        """The batch's rows [start, stop): a replica's slice."""
+        return BatchPlan(*(field[start:stop] for field in self))
+
+
+def steps_per_epoch(num_patches: int, global_batch: int) -> int:
+    """Steps of one epoch: patches / global batch, the rest of each epoch's order dropped.
+
+    Raises:
+        ValueError: If the data set holds less than one global batch.
+    """
+    if num_patches < global_batch:
+        raise ValueError(f"{num_patches} patches are fewer than one global batch of {global_batch}")
+    return num_patches // global_batch
+
+
+def plan_batch(
+    *, seed: int, step: int, num_patches: int, global_batch: int, crop_range: int
+) -> BatchPlan:
+    """The global batch of a step, a pure function of its arguments.
+
+    Within an epoch no patch is drawn twice.
+
+    Args:
+        seed: The run's seed, 0 or greater.
+        step: The global step, from 0.
+        num_patches: Patches in the data set.
+        global_batch: Examples per step over all replicas.
+        crop_range: Number of possible crop offsets per axis: LR patch - LR crop + 1.
+
+    Returns:
+        The plan, `global_batch` rows.
+    """
+    epoch, step_in_epoch = divmod(step, steps_per_epoch(num_patches, global_batch))
+    order = _epoch_order(seed, epoch, num_patches)
+    first = step_in_epoch * global_batch
+    raw = _raw(seed, _CROP_STREAM, step, global_batch * 3).reshape(3, global_batch)
+    symmetry = (raw[2] % np.uint64(8)).astype(np.int64)
+    return BatchPlan(
+        patch_ids=order[first : first + global_batch],
+        tops=(raw[0] % np.uint64(crop_range)).astype(np.int64),
+        lefts=(raw[1] % np.uint64(crop_range)).astype(np.int64),
+        flips=symmetry // 4,
+        turns=symmetry % 4,
+    )
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, num_patches: int) -> Ints:
+    raw = _raw(seed, _PERMUTATION_STREAM, epoch, num_patches)
+    return np.argsort(raw, kind="stable").astype(np.int64)
+
+
+def _raw(seed: int, stream: int, index: int, count: int) -> npt.NDArray[np.uint64]:
+    """`count` uint64 draws of an independent stream for every (seed, stream, index)."""
+    # The counter's low word advances with each draw; the index sits above it.
+    counter = np.array([0, index, 0, 0], np.uint64)
+    key = np.array([seed, stream], np.uint64)
+    return np.asarray(np.random.Philox(counter=counter, key=key).random_raw(count), np.uint64)

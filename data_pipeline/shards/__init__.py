@@ -1,0 +1,55 @@
+"""Shard files: raw uint8 HR/LR patches with random access, in one of two formats."""
+
+from types import TracebackType
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+ShardFormat = Literal["arrow", "tfrecord"]
+
+
+class Patch(NamedTuple):
+    """An aligned pair and where it was cut: HR pixels from the top and the left of its image."""
+
+    top: int
+    left: int
+    hr: Image
+    lr: Image
+
+
+class Geometry(NamedTuple):
+    """Sides of the square HR and LR patches, in pixels."""
+
+    hr_size: int
+    lr_size: int
+
+
+class ShardWriter(Protocol):
+    """Writes one shard file. A context manager: the file is complete after the block."""
+
+    def __enter__(self) -> "ShardWriter": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def write(self, image_name: str, patches: list[Patch]) -> None:
+        """Appends an image's patches."""
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """Byte offsets of each HR and LR patch in the file, where the reader needs them."""
+
+
+class ShardReader(Protocol):
+    """Random access to one shard file by memory map."""
+
+    def __len__(self) -> int: ...
+
+    def pair(self, index: int) -> tuple[Image, Image]:
+        """Views of a patch: HR uint8 [hr_size, hr_size, 3], LR uint8 [lr_size, lr_size, 3]."""

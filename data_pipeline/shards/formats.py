@@ -1,0 +1,29 @@
+"""Which reader and writer belong to which format."""
+
+from pathlib import Path
+
+from data_pipeline.shards import Geometry, ShardFormat, ShardReader, ShardWriter
+from data_pipeline.shards.arrow import ArrowShardReader, ArrowShardWriter
+
+
+def shard_writer(shard_format: ShardFormat, path: Path, geometry: Geometry) -> ShardWriter:
+    """Starts a shard file at `path`."""
+    if shard_format == "arrow":
+        return ArrowShardWriter(path, geometry)
+    from data_pipeline.shards.tfrecord import TFRecordShardWriter  # TensorFlow takes seconds
+
+    return TFRecordShardWriter(path, geometry)
+
+
+def open_shard(
+    shard_format: ShardFormat,
+    path: Path,
+    geometry: Geometry,
+    offsets: tuple[tuple[int, int], ...],
+) -> ShardReader:
+    """Opens a finished shard file; `offsets` are those of its record in the manifest."""
+    if shard_format == "arrow":
+        return ArrowShardReader(path, geometry)
+    from data_pipeline.shards.tfrecord import TFRecordShardReader
+
+    return TFRecordShardReader(path, geometry, offsets)
