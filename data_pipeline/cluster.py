@@ -20,8 +20,9 @@ def ray_session() -> Iterator[None]:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING)
     else:
-        # A local session phones nobody.
+        # A local session phones nobody, and that Ray protects it with a token needs no warning.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
     try:
         yield

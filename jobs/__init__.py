@@ -1,1 +1,15 @@
 """What `ray job submit` runs: read the arguments, call one function, exit with its code."""
+
+import os
+
+# Read when Ray and TensorFlow are first imported, so set before anything else is.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault(
+    "RAY_DEDUP_LOGS_SKIP_REGEX",
+    # TensorFlow's start-up notes, which no log level silences; Ray Train's internals.
+    r"absl::InitializeLog|port\.cc:\d+\] oneDNN|cudart_stub\.cc|failed call to cuInit"
+    r"|Failed to query Ray Train Controller actor state|core_worker\.cc:\d+: Actor with class name"
+    r"|MirroredStrategy` is not supported in eager mode|Using MirroredStrategy with devices"
+    r"|Requesting resources:|Attempting to start training worker group|Reporting training result"
+    r"|Checkpoint successfully created|Started training worker group|world_rank=0, local_rank=0",
+)

@@ -2,15 +2,11 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from data_pipeline.errors import UserError
-
-# TensorFlow's C++ start-up chatter; must be set before TensorFlow is imported.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,0 +1,1 @@
+"""SRGAN: the networks and everything that happens to them."""

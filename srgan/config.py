@@ -1,0 +1,217 @@
+"""The experiment's configuration: YAML, strict, validated before anything starts."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data_pipeline.errors import UserError
+
+Precision = Literal["float32", "mixed_bfloat16", "float64"]
+
+
+class Section(BaseModel):
+    """Base of every part of the configuration: immutable, strict types, no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class GeneratorConfig(Section):
+    """SRResNet, the paper's generator; the defaults are the paper's.
+
+    Attributes:
+        blocks: Residual blocks.
+        filters: Feature maps of every block.
+        batch_norm: Batch normalisation after the convolutions.
+    """
+
+    blocks: int = Field(default=16, ge=1)
+    filters: int = Field(default=64, ge=1)
+    batch_norm: bool = True
+
+
+class BatchConfig(Section):
+    """What a training step sees.
+
+    Attributes:
+        global_batch: Examples per step over all replicas.
+        hr_crop: HR crop side in pixels; the LR crop is this over the data set's scale.
+    """
+
+    global_batch: int = Field(default=16, ge=1)
+    hr_crop: int = Field(default=96, ge=8)
+
+
+class LearningRateConfig(Section):
+    """Adam's learning rate as a function of the step.
+
+    Attributes:
+        initial: Its value at step 0.
+        decay: `constant`, or `cosine`: half a cosine from `initial` to 0 at the phase's end.
+    """
+
+    initial: float = Field(default=1e-4, gt=0)
+    decay: Literal["constant", "cosine"] = "constant"
+
+
+class PretrainConfig(Section):
+    """The SRResNet phase: the generator alone, mean squared error.
+
+    Attributes:
+        epochs: An epoch is patches / global batch steps.
+        learning_rate: Adam's learning rate (beta1 0.9).
+    """
+
+    epochs: int = Field(ge=1)
+    learning_rate: LearningRateConfig = LearningRateConfig()
+
+
+class Config(Section):
+    """An experiment.
+
+    Attributes:
+        seed: Determines the initial weights and every batch.
+        precision: Keras's dtype policy.
+        steps_per_call: Steps in one call of the compiled function.
+        generator: The generator's size.
+        batch: What a training step sees.
+        pretrain: The SRResNet phase.
+    """
+
+    seed: int = Field(default=0, ge=0)
+    precision: Precision = "float32"
+    steps_per_call: int = Field(default=10, ge=1)
+    generator: GeneratorConfig = GeneratorConfig()
+    batch: BatchConfig = BatchConfig()
+    pretrain: PretrainConfig
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose floats are YAML 1.2's: `1e-4` is a number; and whose keys may not repeat."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that is given twice, which SafeLoader would drop silently."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key} is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+# Integers first: a resolver that comes later is asked later.
+for _first in "-+0123456789":
+    _Loader.yaml_implicit_resolvers[_first].sort(key=lambda pair: not pair[0].endswith(":int"))
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration file.
+
+    Args:
+        path: The YAML file.
+        overrides: `KEY=VALUE` strings: a dotted key and a YAML value, applied in order.
+
+    Raises:
+        UserError: If the file does not read, or a key is unknown, missing or of a wrong value.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; pass a configuration file") from error
+    content = _parse(text, str(path))
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys and values, see configs/demo.yaml")
+    for override in overrides:
+        _apply(content, override)
+    return _validate(content, str(path))
+
+
+def parse_config(text: str, where: str) -> Config:
+    """Reads a configuration from YAML text; `where` names it in errors. Raises UserError."""
+    return _validate(_parse(text, where), where)
+
+
+def dump_config(config: Config) -> str:
+    """The configuration with every default written out, as YAML that `parse_config` reads."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def differing_keys(old: Config, new: Config) -> list[str]:
+    """One `key: old, now new` for every dotted key in which two configurations differ."""
+    before, after = _flatten(old.model_dump()), _flatten(new.model_dump())
+    return [
+        f"{key}: {before.get(key)}, now {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set {override}: expected KEY=VALUE, as in --set batch.global_batch=8")
+    *parents, last = key.split(".")
+    section: Any = content
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise UserError(f"--set {override}: {parent} is not a section")
+    section[last] = _parse(value, f"--set {override}")
+
+
+def _validate(content: Any, where: str) -> Config:
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{where}: unknown key {key}{_suggestion(key)}") from error
+        if first["type"] == "missing":
+            raise UserError(f"{where}: the key {key} is missing") from error
+        message = first["msg"][0].lower() + first["msg"][1:]
+        raise UserError(f"{where}: {key}: {message}, got {first['input']!r}") from error
+
+
+def _suggestion(key: str) -> str:
+    known = _known_keys(Config)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += _known_keys(kind, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, the images to score, the scores, the table and the pictures."""

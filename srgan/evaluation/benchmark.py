@@ -1,0 +1,131 @@
+"""The images to score: a data set's validation pairs, or any folder of HR images."""
+
+from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.errors import UserError
+from data_pipeline.images import ImageError, decode_image
+from data_pipeline.imresize import Kernel, imresize
+from data_pipeline.manifest import require_manifest, sha256_hex
+from data_pipeline.patches import crop_to_multiple
+from data_pipeline.sources import open_source
+from data_pipeline.storage import open_storage
+
+Image = npt.NDArray[np.uint8]
+
+
+class Pair(NamedTuple):
+    """An image to score: HR uint8 [H, W, 1 or 3] and LR uint8 [H / scale, W / scale, 1 or 3]."""
+
+    name: str
+    hr: Image
+    lr: Image
+
+
+class Benchmark(NamedTuple):
+    """A named list of image pairs, decoded one by one.
+
+    Attributes:
+        name: Names the results' folder.
+        scale: HR side over LR side.
+        kernel: What made the LR images, or `given` for LR files of unknown origin.
+        hr: HR files as (name, storage URI, key).
+        lr: LR files likewise, or None where LR is generated from HR.
+    """
+
+    name: str
+    scale: int
+    kernel: str
+    hr: tuple[tuple[str, str, str], ...]
+    lr: tuple[tuple[str, str, str], ...] | None
+
+    def digest(self) -> str:
+        """sha256 over the names and files: tells whether two evaluations saw the same images."""
+        files = [
+            f"{name} {sha256_hex(open_storage(uri).read(key))}"
+            for name, uri, key in (*self.hr, *(self.lr or ()))
+        ]
+        return sha256_hex("\n".join(files).encode())
+
+    def pair(self, number: int, kernel: Kernel) -> Pair:
+        """Decodes the pair `number`; LR is generated with `kernel` where there are no LR files.
+
+        Raises:
+            UserError: Naming the file that does not decode, or the two that do not match.
+        """
+        name, hr_uri, hr_key = self.hr[number]
+        hr = crop_to_multiple(_decode(hr_uri, hr_key), self.scale)
+        if self.lr is None:
+            return Pair(name, hr, imresize(hr, Fraction(1, self.scale), kernel))
+        _, lr_uri, lr_key = self.lr[number]
+        lr = _decode(lr_uri, lr_key)
+        if hr.shape != (lr.shape[0] * self.scale, lr.shape[1] * self.scale, lr.shape[2]):
+            raise UserError(
+                f"{hr_uri}/{hr_key} {_size(hr)} is not {self.scale} times {lr_uri}/{lr_key} "
+                f"{_size(lr)}; pass the LR of this HR"
+            )
+        return Pair(name, hr, lr)
+
+
+def data_benchmark(uri: str) -> Benchmark:
+    """The validation images of a prepared data set.
+
+    Raises:
+        UserError: If DATA is no finished data set or has no validation images.
+    """
+    storage = open_storage(uri)
+    manifest = require_manifest(storage)
+    if not manifest.valid:
+        raise UserError(
+            f"{storage.uri}: has no validation images; prepare with --valid-source, or pass --hr"
+        )
+    return Benchmark(
+        name=PurePosixPath(storage.uri).name,
+        scale=manifest.settings.scale,
+        kernel=manifest.settings.kernel,
+        hr=tuple((record.name, storage.uri, record.hr) for record in manifest.valid),
+        lr=tuple((record.name, storage.uri, record.lr) for record in manifest.valid),
+    )
+
+
+def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Kernel) -> Benchmark:
+    """A folder of HR images, with the LR images of the same names or LR made by `kernel`.
+
+    An LR file may carry the usual suffix: 0801x4.png belongs to 0801.png.
+
+    Raises:
+        UserError: If a folder is missing or empty, or an HR image has no LR image.
+    """
+    source = open_source(hr_uri, "valid")
+    hr = tuple((image.name, source.storage.uri, image.key) for image in source.images)
+    lr = None
+    if lr_uri is not None:
+        found = open_source(lr_uri, "valid")
+        keys = {image.name: image.key for image in found.images}
+        lr = []
+        for name, uri, key in hr:
+            match = keys.get(name, keys.get(f"{name}x{scale}"))
+            if match is None:
+                raise UserError(f"{found.storage.uri}: holds no LR image for {uri}/{key}")
+            lr.append((name, found.storage.uri, match))
+    folder = PurePosixPath(source.storage.uri)
+    name = folder.parent.name if folder.name.lower() == "hr" else folder.name
+    return Benchmark(
+        name=name, scale=scale, kernel="given" if lr else kernel, hr=hr, lr=tuple(lr) if lr else None
+    )
+
+
+def _decode(uri: str, key: str) -> Image:
+    try:
+        return decode_image(open_storage(uri).read(key))
+    except ImageError as error:
+        raise UserError(f"{uri}/{key}: {error}") from error
+
+
+def _size(image: Image) -> str:
+    height, width, channels = image.shape
+    return f"({width}x{height}, {'grey' if channels == 1 else 'RGB'})"

@@ -1,0 +1,188 @@
+"""Scores the baselines and a run's generators on a benchmark; adds what is new."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.errors import UserError
+from data_pipeline.images import as_rgb, encode_png
+from data_pipeline.imresize import Kernel, imresize
+from data_pipeline.progress import Progress
+from data_pipeline.storage import Storage, open_storage
+from srgan.evaluation.benchmark import Benchmark, Pair
+from srgan.evaluation.comparison import Panel, comparison_picture, comparison_row
+from srgan.evaluation.metrics import score
+from srgan.evaluation.table import (
+    BICUBIC,
+    HR,
+    NEAREST,
+    SRGAN,
+    ImageScore,
+    read_scores,
+    write_tables,
+)
+from srgan.upscale import generator_key, load_generator, super_resolve
+
+Image = npt.NDArray[np.uint8]
+
+_PICTURE_ROWS = 4
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    benchmark: Benchmark,
+    *,
+    run_uri: str | None,
+    out_uri: str | None,
+    epochs: Sequence[int] | None,
+    kernel: Kernel,
+) -> str:
+    """Scores what has no scores yet.
+
+    Args:
+        benchmark: The images.
+        run_uri: RUN whose generators to score; None scores the baselines alone.
+        out_uri: Where the results go; None means RUN/evaluation/<benchmark's name>.
+        epochs: Epochs to score; None means all that RUN has.
+        kernel: Of the bicubic baseline, and of the LR images where none are given.
+
+    Returns:
+        The URI of the results.
+
+    Raises:
+        UserError: If an image, a generator or an epoch is missing or wrong, or the results there
+            were made by another protocol. Epochs scored before are kept.
+    """
+    run = open_storage(run_uri) if run_uri else None
+    if out_uri is None and run is None:
+        raise UserError("--out is missing: without --run there is no other place for the results")
+    wanted = _epochs(run, epochs) if run else []
+    out = open_storage(out_uri or f"{run.uri}/evaluation/{benchmark.name}")  # type: ignore[union-attr]
+    protocol = {
+        "images": f"{benchmark.name}, {len(benchmark.hr)}",
+        "images sha256": benchmark.digest(),
+        "scale": benchmark.scale,
+        "LR": benchmark.kernel,
+        "kernel": kernel,
+        "border": f"{benchmark.scale} px cut",
+        "rounding": "SR rounded to uint8",
+        "PSNR": "per image, then the mean; Y is 16 to 235; a grey image on its own values",
+        "SSIM": "11x11 Gaussian, sigma 1.5, whole windows",
+        "run": run.uri if run else "none",
+    }
+    old_protocol, scores = read_scores(out)
+    if old_protocol is not None and old_protocol != protocol:
+        changed = "; ".join(
+            f"{key}: {old_protocol.get(key)}, now {protocol.get(key)}"
+            for key in protocol
+            if old_protocol.get(key) != protocol.get(key)
+        )
+        raise UserError(f"{out.uri}: was made by another protocol ({changed}); choose another --out")
+    done = {row.epoch for row in scores if row.method == SRGAN}
+    new = [epoch for epoch in wanted if epoch not in done]
+    if scores and not new:
+        _log.info("%s: already complete, nothing to do", out.uri)
+        return out.uri
+    total = len(benchmark.hr) * (len(new) + (0 if scores else 1))
+    with Progress("evaluate", total, "images") as progress:
+        if not scores:
+            scores = _score_baselines(benchmark, kernel, out, progress)
+            write_tables(out, protocol, scores)
+        for epoch in new:
+            assert run is not None
+            network = load_generator(run, generator_key(epoch))
+            scores += _score_generator(network, epoch, benchmark, kernel, out, progress)
+            write_tables(out, protocol, scores)
+    return out.uri
+
+
+def _epochs(run: Storage, epochs: Sequence[int] | None) -> list[int]:
+    """The epochs to score: those asked for, else all generators of RUN, ascending."""
+    keys = [found.key for found in run.list("generators/")]
+    stored = [int(PurePosixPath(key).stem.removeprefix("epoch-")) for key in keys]
+    if not stored:
+        raise UserError(f"{run.uri}: holds no generator; train it with jobs.train")
+    missing = sorted(set(epochs or ()) - set(stored))
+    if missing:
+        raise UserError(f"{run.uri}: holds no generator of epoch {missing[0]}; it has {stored}")
+    return sorted(set(epochs)) if epochs else stored
+
+
+Upscale = Callable[[Pair], Image]
+
+
+def _baselines(scale: int, kernel: Kernel) -> dict[str, Upscale]:
+    return {
+        NEAREST: lambda pair: pair.lr.repeat(scale, axis=0).repeat(scale, axis=1),
+        BICUBIC: lambda pair: imresize(pair.lr, scale, kernel),
+        HR: lambda pair: pair.hr,
+    }
+
+
+def _score_baselines(
+    benchmark: Benchmark, kernel: Kernel, out: Storage, progress: Progress
+) -> list[ImageScore]:
+    methods = _baselines(benchmark.scale, kernel)
+    scores, rows = [], []
+    for number in range(len(benchmark.hr)):
+        pair = benchmark.pair(number, kernel)
+        images = {method: upscale(pair) for method, upscale in methods.items()}
+        scores += [
+            ImageScore(None, method, pair.name, _score(pair, image, benchmark.scale))
+            for method, image in images.items()
+        ]
+        if number < _PICTURE_ROWS:
+            panels = [Panel(method, images[method]) for method in (NEAREST, BICUBIC)]
+            rows.append(comparison_row(panels, pair.hr))
+        progress.advance()
+    out.write("comparison.png", encode_png(comparison_picture(rows)))
+    return scores
+
+
+def _score_generator(
+    network: keras.Model,
+    epoch: int,
+    benchmark: Benchmark,
+    kernel: Kernel,
+    out: Storage,
+    progress: Progress,
+) -> list[ImageScore]:
+    methods = _baselines(benchmark.scale, kernel)
+    scores, rows = [], []
+    for number in range(len(benchmark.hr)):
+        pair = benchmark.pair(number, kernel)
+        sr = _super_resolve(network, pair)
+        scores.append(ImageScore(epoch, SRGAN, pair.name, _score(pair, sr, benchmark.scale)))
+        out.write(f"sr/epoch-{epoch:04}/{pair.name}.png", encode_png(sr))
+        if number < _PICTURE_ROWS:
+            panels = [Panel(method, methods[method](pair)) for method in (NEAREST, BICUBIC)]
+            rows.append(comparison_row([*panels, Panel("SRGAN", sr)], pair.hr))
+        progress.advance()
+    out.write(f"comparison/epoch-{epoch:04}.png", encode_png(comparison_picture(rows)))
+    return scores
+
+
+def _super_resolve(network: keras.Model, pair: Pair) -> Image:
+    """SR of the pair's LR; for a grey image the mean of the generator's channels."""
+    sr = super_resolve(network, as_rgb(pair.lr))
+    if sr.shape[:2] != pair.hr.shape[:2]:
+        raise UserError(
+            f"{pair.name}: the generator makes {sr.shape[1]}x{sr.shape[0]} pixels where HR has "
+            f"{pair.hr.shape[1]}x{pair.hr.shape[0]}; it was trained for another scale"
+        )
+    if pair.hr.shape[2] == 1:
+        sr = np.floor(sr.mean(axis=2, keepdims=True) + 0.5).astype(np.uint8)
+    return sr
+
+
+def _score(pair: Pair, image: Image, border: int) -> Any:
+    try:
+        return score(pair.hr, image, border=border)
+    except ValueError as error:
+        raise UserError(f"{pair.name}: {error}; leave it out") from error

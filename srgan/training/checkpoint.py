@@ -1,0 +1,62 @@
+"""TrainState <-> a checkpoint folder: arrays without pickle, and a checksum."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.manifest import file_sha256
+from srgan.training.step import TrainState
+
+_ARRAYS = "state.npz"
+_META = "checkpoint.json"
+
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint that is not what was written, or belongs to another network."""
+
+
+def state_arrays(state: TrainState) -> dict[str, npt.NDArray[np.generic]]:
+    """Every variable of the state by part and position: weights, BN statistics, slots, iteration."""
+    return {
+        f"{part}/{number:04}": np.asarray(keras.ops.convert_to_numpy(variable))
+        for part, owner in state._asdict().items()
+        for number, variable in enumerate(owner.variables)
+    }
+
+
+def write_checkpoint(folder: Path, state: TrainState, *, step: int) -> None:
+    """Writes the state after `step` steps into an existing folder."""
+    arrays = folder / _ARRAYS
+    np.savez(arrays, **state_arrays(state))  # type: ignore[arg-type]
+    meta = {"step": step, "sha256": file_sha256(arrays)}
+    (folder / _META).write_text(json.dumps(meta))
+
+
+def read_checkpoint(folder: Path, state: TrainState) -> int:
+    """Sets the state's variables from a checkpoint.
+
+    Returns:
+        The number of steps that the checkpoint was written after.
+
+    Raises:
+        DamagedCheckpointError: Naming the file and what is wrong; the state is unchanged.
+    """
+    meta = json.loads((folder / _META).read_text())
+    arrays = folder / _ARRAYS
+    found = file_sha256(arrays)
+    if found != meta["sha256"]:
+        raise DamagedCheckpointError(f"{arrays}: expected sha256 {meta['sha256']}, found {found}")
+    expected = state_arrays(state)
+    with np.load(arrays, allow_pickle=False) as stored:
+        loaded = {key: stored[key] for key in stored.files}
+    if {key: value.shape for key, value in loaded.items()} != {
+        key: value.shape for key, value in expected.items()
+    }:
+        raise DamagedCheckpointError(f"{arrays}: holds the variables of another network")
+    for part, owner in state._asdict().items():
+        for number, variable in enumerate(owner.variables):
+            variable.assign(loaded[f"{part}/{number:04}"])
+    return int(meta["step"])

@@ -1,0 +1,136 @@
+"""The driver: checks everything that can be checked, then runs the workers under Ray Train."""
+
+import json
+import logging
+
+import ray
+from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+from ray.train.tensorflow import TensorflowTrainer
+
+from data_pipeline.cluster import ray_session
+from data_pipeline.errors import UserError
+from data_pipeline.manifest import Manifest, require_manifest
+from data_pipeline.storage import Storage, open_storage
+from srgan.config import Config, differing_keys, dump_config, parse_config
+from srgan.training.metrics_log import read_metrics
+
+CONFIG_KEY = "config.yaml"
+
+_DATASET_KEY = "dataset.json"
+_CHECKPOINTS = "checkpoints"
+_CHECKPOINTS_KEPT = 2
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = None) -> None:
+    """Trains a run, or goes on with it.
+
+    Args:
+        config: The experiment.
+        data_uri: DATA.
+        run_uri: RUN.
+        gpus: GPUs of the worker; 0 for the CPU, None for all of the cluster's largest node.
+
+    Raises:
+        UserError: If the configuration does not fit DATA or the cluster, or RUN was begun with
+            another configuration or data set. RUN is unchanged then.
+    """
+    data, run = open_storage(data_uri), open_storage(run_uri)
+    manifest = require_manifest(data)
+    _check_fit(config, manifest, data)
+    identity = {"uri": data.uri, "manifest_sha256": manifest.sha256()}
+    _check_same_run(run, config, identity)
+    if _finished_epochs(run) >= config.pretrain.epochs:
+        _log.info("%s: all %d epochs are done already", run.uri, config.pretrain.epochs)
+        return
+    with ray_session():
+        scaling = _scaling(gpus, config.batch.global_batch)
+        run.write(CONFIG_KEY, dump_config(config).encode())
+        run.write(_DATASET_KEY, json.dumps(identity, indent=1).encode())
+        run.delete_partial()
+        trainer = TensorflowTrainer(
+            _worker,
+            train_loop_config={
+                "config_text": dump_config(config),
+                "data_uri": data.uri,
+                "run_uri": run.uri,
+            },
+            scaling_config=scaling,
+            run_config=RunConfig(
+                name=_CHECKPOINTS,
+                storage_path=run.uri,
+                checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
+            ),
+        )
+        trainer.fit()
+
+
+def _worker(arguments: dict[str, str]) -> None:
+    # Imports TensorFlow, which only workers need: the driver may sit on a small head node.
+    from srgan.training.loop import train_worker
+
+    train_worker(**arguments)
+
+
+def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
+    settings, batch = manifest.settings, config.batch
+    if settings.scale & (settings.scale - 1):
+        raise UserError(f"{data.uri}: has scale {settings.scale}; the generator needs 2, 4 or 8")
+    if batch.hr_crop % settings.scale:
+        raise UserError(
+            f"batch.hr_crop {batch.hr_crop}: must be a multiple of the scale {settings.scale}"
+        )
+    if batch.hr_crop > settings.patch_size:
+        raise UserError(
+            f"batch.hr_crop {batch.hr_crop}: is larger than the patches of {data.uri} "
+            f"({settings.patch_size}); lower it or prepare larger patches"
+        )
+    if manifest.num_patches < batch.global_batch:
+        raise UserError(
+            f"batch.global_batch {batch.global_batch}: {data.uri} holds only "
+            f"{manifest.num_patches} patches; lower it or prepare more images"
+        )
+
+
+def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> None:
+    if run.size(CONFIG_KEY) is not None:
+        old = parse_config(run.read(CONFIG_KEY).decode(), f"{run.uri}/{CONFIG_KEY}")
+        if differences := differing_keys(old, config):
+            raise UserError(
+                f"{run.uri}: was begun with another configuration ({'; '.join(differences)}); "
+                "choose another --run"
+            )
+    if run.size(_DATASET_KEY) is not None:
+        known = json.loads(run.read(_DATASET_KEY))
+        if known["manifest_sha256"] != identity["manifest_sha256"]:
+            raise UserError(
+                f"{run.uri}: was begun with the data set {known['uri']}, and {identity['uri']} "
+                "has another manifest; choose another --run"
+            )
+
+
+def _finished_epochs(run: Storage) -> int:
+    records = read_metrics(run)
+    return int(records[-1]["epoch"]) if records else 0
+
+
+def _scaling(gpus: int | None, global_batch: int) -> ScalingConfig:
+    """One worker with `gpus` GPUs, or with every CPU of the largest node."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    most = {kind: int(max(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU")}
+    gpus = most["GPU"] if gpus is None else gpus
+    if gpus > most["GPU"]:
+        raise UserError(
+            f"--gpus-per-worker {gpus}: the largest node has {most['GPU']} GPUs; "
+            "lower it, or pass 0 to train on the CPU"
+        )
+    if global_batch % max(gpus, 1):
+        raise UserError(
+            f"batch.global_batch {global_batch}: does not divide among {gpus} GPUs; "
+            "choose a multiple"
+        )
+    cpus = max(1, most["CPU"])
+    return ScalingConfig(
+        num_workers=1, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, "GPU": gpus}
+    )

@@ -1,0 +1,65 @@
+"""LR images -> SR images with a trained generator."""
+
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+import srgan.networks  # noqa: F401  registers the layers that a saved generator holds
+from data_pipeline.errors import UserError
+from data_pipeline.storage import Storage
+
+Image = npt.NDArray[np.uint8]
+
+
+def super_resolve(generator: keras.Model, lr: Image) -> Image:
+    """Upscales one image.
+
+    Args:
+        generator: From [1, h, w, 3] in [0, 1] to [1, H, W, 3] in [-1, 1].
+        lr: uint8 [h, w, 3] RGB.
+
+    Returns:
+        uint8 [H, W, 3] RGB, rounded half up.
+    """
+    sr = generator(lr[None].astype(np.float32) / 255, training=False)
+    levels = (np.asarray(keras.ops.convert_to_numpy(sr), np.float64)[0] + 1) * 127.5
+    return np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8)
+
+
+def generator_key(epoch: int) -> str:
+    """Key of an epoch's generator in RUN."""
+    return f"generators/epoch-{epoch:04}.keras"
+
+
+def save_generator(generator: keras.Model, storage: Storage, epoch: int) -> None:
+    """Writes an epoch's generator to RUN, whole or not at all."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "generator.keras")  # Keras asks for this suffix
+        generator.save(file)
+        storage.write(generator_key(epoch), file.read_bytes())
+
+
+def load_generator(storage: Storage, key: str) -> keras.Model:
+    """Loads a generator in Keras's safe mode.
+
+    Raises:
+        UserError: If there is none, or it is damaged or no super-resolution generator.
+    """
+    where = f"{storage.uri}/{key}"
+    if storage.size(key) is None:
+        raise UserError(f"{where}: no such generator")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "generator.keras")
+        file.write_bytes(storage.read(key))
+        try:
+            model = keras.saving.load_model(file, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises many kinds for a damaged file
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{where}: is no generator that Keras can load: {reason}") from error
+    shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
+    if shapes != ((None, None, None, 3), (None, None, None, 3)):
+        raise UserError(f"{where}: maps {shapes[0]} to {shapes[1]}, so it is no generator")
+    return model
