@@ -25,6 +25,7 @@ from data_pipeline.manifest import (
     DataSettings,
     ImageRecord,
     Manifest,
+    PartRecord,
     ShardRecord,
     ValidRecord,
     differing_fields,
@@ -69,7 +70,7 @@ class _Pair(NamedTuple):
     lr: Image
 
 
-class _UnusableImages(Exception):
+class _UnusableImagesError(Exception):
     """Images of one task that cannot be used, with the reason for each."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -80,7 +81,7 @@ class _UnusableImages(Exception):
 class _Outcome(NamedTuple):
     """A task's record, or the images that cannot be used with the reason for each."""
 
-    record: ShardRecord | ValidRecord | None
+    record: PartRecord | None
     problems: tuple[str, ...]
 
 
@@ -166,12 +167,12 @@ def _plan(train: Source, valid: Source | None) -> list[_Task]:
     return tasks
 
 
-def _inputs(record: ShardRecord | ValidRecord) -> list[tuple[str, int]]:
+def _inputs(record: PartRecord) -> list[tuple[str, int]]:
     images = record.images if isinstance(record, ShardRecord) else (record,)
     return [(image.name, image.bytes) for image in images]
 
 
-def _matches(record: ShardRecord | ValidRecord, task: _Task) -> bool:
+def _matches(record: PartRecord, task: _Task) -> bool:
     return _inputs(record) == [(image.name, image.size) for image in task.images]
 
 
@@ -187,7 +188,7 @@ def _matching_manifest(
             "choose another --out"
         )
     if manifest:
-        made_of = {pair for record in (*manifest.shards, *manifest.valid) for pair in _inputs(record)}
+        made_of = {pair for part in manifest.parts for pair in _inputs(part)}
         now = {(image.name, image.size) for task in tasks for image in task.images}
         if changed := sorted(name for name, _ in made_of ^ now):
             raise UserError(
@@ -204,10 +205,10 @@ def _begun_settings(storage: Storage) -> DataSettings | None:
 
 
 def _is_complete(storage: Storage, manifest: Manifest) -> bool:
-    return all(_is_stored(storage, record) for record in (*manifest.shards, *manifest.valid))
+    return all(_is_stored(storage, part) for part in manifest.parts)
 
 
-def _is_stored(storage: Storage, record: ShardRecord | ValidRecord) -> bool:
+def _is_stored(storage: Storage, record: PartRecord) -> bool:
     if isinstance(record, ShardRecord):
         return storage.size(record.path) == record.bytes
     return storage.size(record.hr) is not None and storage.size(record.lr) is not None
@@ -215,10 +216,10 @@ def _is_stored(storage: Storage, record: ShardRecord | ValidRecord) -> bool:
 
 def _finished_records(
     storage: Storage, tasks: Sequence[_Task], manifest: Manifest | None
-) -> dict[str, ShardRecord | ValidRecord]:
+) -> dict[str, PartRecord]:
     """Records of the tasks that need not run again, by task name."""
-    finished: dict[str, ShardRecord | ValidRecord] = {}
-    built = iter((*manifest.shards, *manifest.valid)) if manifest else None
+    finished: dict[str, PartRecord] = {}
+    built = iter(manifest.parts) if manifest else None
     for task in tasks:
         record = next(built) if built else _progress_record(storage, task)
         if record and _matches(record, task) and _is_stored(storage, record):
@@ -226,10 +227,10 @@ def _finished_records(
     return finished
 
 
-def _progress_record(storage: Storage, task: _Task) -> ShardRecord | ValidRecord | None:
+def _progress_record(storage: Storage, task: _Task) -> PartRecord | None:
     if storage.size(task.progress_key) is None:
         return None
-    kind = ShardRecord if task.is_shard else ValidRecord
+    kind: type[PartRecord] = ShardRecord if task.is_shard else ValidRecord
     try:
         return kind.model_validate_json(storage.read(task.progress_key))
     except ValidationError:
@@ -241,7 +242,7 @@ def _run(
     tasks: Sequence[_Task],
     settings: DataSettings,
     storage: Storage,
-    records: dict[str, ShardRecord | ValidRecord],
+    records: dict[str, PartRecord],
 ) -> list[str]:
     """Runs tasks on Ray, adds their records, returns the problems in order of tasks."""
     if not tasks:
@@ -280,7 +281,7 @@ def _build(task: _Task, settings: DataSettings, out_uri: str) -> _Outcome:
     build = _build_shard if task.is_shard else _build_valid
     try:
         record = build(task, settings, source, storage)
-    except _UnusableImages as error:
+    except _UnusableImagesError as error:
         return _Outcome(None, error.problems)
     storage.write(task.progress_key, record.model_dump_json().encode())
     return _Outcome(record, ())
@@ -322,7 +323,7 @@ def _build_shard(
                     )
                 )
         if problems:
-            raise _UnusableImages(tuple(problems))
+            raise _UnusableImagesError(tuple(problems))
         record = ShardRecord(
             path=key,
             bytes=path.stat().st_size,
@@ -344,7 +345,7 @@ def _build_valid(
     try:
         pair = _load_pair(image, settings, source, smallest=settings.scale)
     except ImageError as error:
-        raise _UnusableImages((f"{source.uri}/{image.key}: {error}",)) from error
+        raise _UnusableImagesError((f"{source.uri}/{image.key}: {error}",)) from error
     hr_key = f"valid/hr/{image.name}.png"
     lr_key = f"valid/lr_x{settings.scale}/{image.name}.png"
     hr_png, lr_png = encode_png(pair.hr), encode_png(pair.lr)

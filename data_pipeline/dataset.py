@@ -93,11 +93,10 @@ class PatchSet:
         hr_batch = np.empty((count, hr_crop, hr_crop, 3), np.uint8)
         for row, (patch_id, top, left, flip, turns) in enumerate(zip(*plan, strict=True)):
             hr, lr = self.pair(int(patch_id))
-            crop = lr[top : top + lr_crop, left : left + lr_crop]
-            lr_batch[row] = _augment(crop, bool(flip), int(turns))
-            top, left = top * scale, left * scale
-            crop = hr[top : top + hr_crop, left : left + hr_crop]
-            hr_batch[row] = _augment(crop, bool(flip), int(turns))
+            for image, factor, batch in ((lr, 1, lr_batch), (hr, scale, hr_batch)):
+                y, x, side = top * factor, left * factor, lr_crop * factor
+                crop = image[y : y + side, x : x + side]
+                batch[row] = _augment(crop, bool(flip), int(turns))
         return lr_batch, hr_batch
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -85,6 +85,9 @@ class ValidRecord(Record):
     lr_sha256: str
 
 
+PartRecord: TypeAlias = ShardRecord | ValidRecord
+
+
 class Manifest(Record):
     """A data set. Patch ids count through `shards` in order."""
 
@@ -97,6 +100,11 @@ class Manifest(Record):
     def num_patches(self) -> int:
         """Training patches over all shards."""
         return sum(shard.patches for shard in self.shards)
+
+    @property
+    def parts(self) -> tuple[PartRecord, ...]:
+        """Shards, then validation pairs: what a data set consists of."""
+        return (*self.shards, *self.valid)
 
     def to_json(self) -> bytes:
         """The manifest's bytes: the same manifest always gives the same bytes."""

@@ -62,7 +62,9 @@ def aligned_patches(
         ValueError: If the shapes do not belong together or a length is no multiple of `scale`.
     """
     if patch_size % scale or stride % scale:
-        raise ValueError(f"patch_size {patch_size} and stride {stride} must be multiples of {scale}")
+        raise ValueError(
+            f"patch_size {patch_size} and stride {stride} must be multiples of {scale}"
+        )
     if hr.shape != (lr.shape[0] * scale, lr.shape[1] * scale, *lr.shape[2:]):
         raise ValueError(f"HR {hr.shape} is not {scale} times LR {lr.shape}")
     small = patch_size // scale

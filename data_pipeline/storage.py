@@ -37,7 +37,7 @@ class Storage(Protocol):
         """Creates or replaces an object atomically: readers see the old or the new one, whole."""
 
     def stage(self, key: str) -> AbstractContextManager[Path]:
-        """A local path to write to; becomes the object when the block ends, vanishes if it raises."""
+        """A local path to write to: the object when the block ends, gone if the block raises."""
 
     def local_path(self, key: str) -> Path:
         """A local file with the object's content, to be memory-mapped."""

@@ -41,15 +41,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.lr and not args.hr:
         parser.error("--lr goes with --hr")
-    if args.data:
-        benchmark = data_benchmark(args.data)
-        kernel = args.kernel or benchmark.kernel
-    else:
-        kernel = args.kernel or "matlab"
-        benchmark = folder_benchmark(args.hr, args.lr, scale=_SCALE, kernel=kernel)
-    out = evaluate(
-        benchmark, run_uri=args.run, out_uri=args.out, epochs=args.epochs, kernel=kernel
+    kernel: Kernel | None = args.kernel
+    benchmark = (
+        data_benchmark(args.data, kernel)
+        if args.data
+        else folder_benchmark(args.hr, args.lr, scale=_SCALE, kernel=kernel or "matlab")
     )
+    kernel = kernel or benchmark.lr_kernel or "matlab"
+    out = evaluate(benchmark, run_uri=args.run, out_uri=args.out, epochs=args.epochs, kernel=kernel)
     print(open_storage(out).read("psnr.md").decode())
     print(f"more in {out}")
 

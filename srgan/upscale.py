@@ -10,6 +10,7 @@ import numpy.typing as npt
 import srgan.networks  # noqa: F401  registers the layers that a saved generator holds
 from data_pipeline.errors import UserError
 from data_pipeline.storage import Storage
+from srgan.run_layout import generator_key
 
 Image = npt.NDArray[np.uint8]
 
@@ -25,13 +26,9 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
         uint8 [H, W, 3] RGB, rounded half up.
     """
     sr = generator(lr[None].astype(np.float32) / 255, training=False)
-    levels = (np.asarray(keras.ops.convert_to_numpy(sr), np.float64)[0] + 1) * 127.5
-    return np.clip(np.floor(levels + 0.5), 0, 255).astype(np.uint8)
-
-
-def generator_key(epoch: int) -> str:
-    """Key of an epoch's generator in RUN."""
-    return f"generators/epoch-{epoch:04}.keras"
+    values = np.asarray(keras.ops.convert_to_numpy(sr), np.float64)[0]
+    levels: Image = np.clip(np.floor((values + 1) * 127.5 + 0.5), 0, 255).astype(np.uint8)
+    return levels
 
 
 def save_generator(generator: keras.Model, storage: Storage, epoch: int) -> None:

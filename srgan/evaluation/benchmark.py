@@ -26,22 +26,30 @@ class Pair(NamedTuple):
     lr: Image
 
 
+class File(NamedTuple):
+    """An image file: its name in the tables, its storage's URI and its key there."""
+
+    name: str
+    uri: str
+    key: str
+
+
 class Benchmark(NamedTuple):
     """A named list of image pairs, decoded one by one.
 
     Attributes:
         name: Names the results' folder.
         scale: HR side over LR side.
-        kernel: What made the LR images, or `given` for LR files of unknown origin.
-        hr: HR files as (name, storage URI, key).
+        lr_kernel: What made the LR images; None for LR files of unknown origin.
+        hr: HR files.
         lr: LR files likewise, or None where LR is generated from HR.
     """
 
     name: str
     scale: int
-    kernel: str
-    hr: tuple[tuple[str, str, str], ...]
-    lr: tuple[tuple[str, str, str], ...] | None
+    lr_kernel: Kernel | None
+    hr: tuple[File, ...]
+    lr: tuple[File, ...] | None
 
     def digest(self) -> str:
         """sha256 over the names and files: tells whether two evaluations saw the same images."""
@@ -51,8 +59,8 @@ class Benchmark(NamedTuple):
         ]
         return sha256_hex("\n".join(files).encode())
 
-    def pair(self, number: int, kernel: Kernel) -> Pair:
-        """Decodes the pair `number`; LR is generated with `kernel` where there are no LR files.
+    def pair(self, number: int) -> Pair:
+        """Decodes the pair `number`; LR is generated where there are no LR files.
 
         Raises:
             UserError: Naming the file that does not decode, or the two that do not match.
@@ -60,6 +68,7 @@ class Benchmark(NamedTuple):
         name, hr_uri, hr_key = self.hr[number]
         hr = crop_to_multiple(_decode(hr_uri, hr_key), self.scale)
         if self.lr is None:
+            kernel = self.lr_kernel or "matlab"
             return Pair(name, hr, imresize(hr, Fraction(1, self.scale), kernel))
         _, lr_uri, lr_key = self.lr[number]
         lr = _decode(lr_uri, lr_key)
@@ -71,8 +80,11 @@ class Benchmark(NamedTuple):
         return Pair(name, hr, lr)
 
 
-def data_benchmark(uri: str) -> Benchmark:
+def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
     """The validation images of a prepared data set.
+
+    Its LR images are used unless `kernel` is another than the one that made them: LR is generated
+    with it then.
 
     Raises:
         UserError: If DATA is no finished data set or has no validation images.
@@ -83,12 +95,15 @@ def data_benchmark(uri: str) -> Benchmark:
         raise UserError(
             f"{storage.uri}: has no validation images; prepare with --valid-source, or pass --hr"
         )
+    settings = manifest.settings
+    made_by = kernel or settings.kernel
+    lr = tuple(File(record.name, storage.uri, record.lr) for record in manifest.valid)
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
-        scale=manifest.settings.scale,
-        kernel=manifest.settings.kernel,
-        hr=tuple((record.name, storage.uri, record.hr) for record in manifest.valid),
-        lr=tuple((record.name, storage.uri, record.lr) for record in manifest.valid),
+        scale=settings.scale,
+        lr_kernel=made_by,
+        hr=tuple(File(record.name, storage.uri, record.hr) for record in manifest.valid),
+        lr=lr if made_by == settings.kernel else None,
     )
 
 
@@ -101,22 +116,28 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
         UserError: If a folder is missing or empty, or an HR image has no LR image.
     """
     source = open_source(hr_uri, "valid")
-    hr = tuple((image.name, source.storage.uri, image.key) for image in source.images)
-    lr = None
-    if lr_uri is not None:
-        found = open_source(lr_uri, "valid")
-        keys = {image.name: image.key for image in found.images}
-        lr = []
-        for name, uri, key in hr:
-            match = keys.get(name, keys.get(f"{name}x{scale}"))
-            if match is None:
-                raise UserError(f"{found.storage.uri}: holds no LR image for {uri}/{key}")
-            lr.append((name, found.storage.uri, match))
+    hr = tuple(File(image.name, source.storage.uri, image.key) for image in source.images)
+    lr = _matching_lr(hr, lr_uri, scale) if lr_uri is not None else None
     folder = PurePosixPath(source.storage.uri)
-    name = folder.parent.name if folder.name.lower() == "hr" else folder.name
     return Benchmark(
-        name=name, scale=scale, kernel="given" if lr else kernel, hr=hr, lr=tuple(lr) if lr else None
+        name=folder.parent.name if folder.name.lower() == "hr" else folder.name,
+        scale=scale,
+        lr_kernel=None if lr else kernel,
+        hr=hr,
+        lr=lr,
     )
+
+
+def _matching_lr(hr: tuple[File, ...], lr_uri: str, scale: int) -> tuple[File, ...]:
+    source = open_source(lr_uri, "valid")
+    keys = {image.name: image.key for image in source.images}
+    lr = []
+    for name, uri, key in hr:
+        match = keys.get(name) or keys.get(f"{name}x{scale}")
+        if match is None:
+            raise UserError(f"{source.storage.uri}: holds no LR image for {uri}/{key}")
+        lr.append(File(name, source.storage.uri, match))
+    return tuple(lr)
 
 
 def _decode(uri: str, key: str) -> Image:

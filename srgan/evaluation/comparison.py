@@ -80,7 +80,5 @@ def most_detailed_crop(image: Image, side: int) -> tuple[int, int]:
 def _labelled(crop: Image, label: str) -> Image:
     zoomed = crop.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
     bar = np.full((_LABEL_HEIGHT, zoomed.shape[1], 3), 255, np.uint8)
-    cv2.putText(
-        bar, label, (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA
-    )
+    cv2.putText(bar, label, (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([bar, zoomed])

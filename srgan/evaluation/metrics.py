@@ -45,13 +45,11 @@ def score(hr: Image, sr: Image, *, border: int) -> Scores:
     inner = slice(border, -border) if border else slice(None)
     one, other = (image[inner, inner].astype(np.float64) for image in (hr, sr))
     y_one, y_other = luma(one), luma(other)
-    return Scores(
-        psnr(one, other), psnr(y_one, y_other), ssim(one, other), ssim(y_one, y_other)
-    )
+    return Scores(psnr(one, other), psnr(y_one, y_other), ssim(one, other), ssim(y_one, y_other))
 
 
 def luma(image: Floats) -> Floats:
-    """Limited-range luma (ITU-R BT.601): 16 + 65.481 R + 128.553 G + 24.966 B for R, G, B in [0, 1].
+    """Limited-range luma: 16 + 65.481 R + 128.553 G + 24.966 B for R, G, B in [0, 1] (BT.601).
 
     Args:
         image: [H, W, 3] RGB or [H, W, 1] in [0, 255].

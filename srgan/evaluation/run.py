@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 import keras
 import numpy as np
@@ -12,11 +11,12 @@ import numpy.typing as npt
 from data_pipeline.errors import UserError
 from data_pipeline.images import as_rgb, encode_png
 from data_pipeline.imresize import Kernel, imresize
+from data_pipeline.manifest import sha256_hex
 from data_pipeline.progress import Progress
 from data_pipeline.storage import Storage, open_storage
 from srgan.evaluation.benchmark import Benchmark, Pair
 from srgan.evaluation.comparison import Panel, comparison_picture, comparison_row
-from srgan.evaluation.metrics import score
+from srgan.evaluation.metrics import Scores, score
 from srgan.evaluation.table import (
     BICUBIC,
     HR,
@@ -26,7 +26,8 @@ from srgan.evaluation.table import (
     read_scores,
     write_tables,
 )
-from srgan.upscale import generator_key, load_generator, super_resolve
+from srgan.run_layout import CONFIG_KEY, GENERATORS, generator_key
+from srgan.upscale import load_generator, super_resolve
 
 Image = npt.NDArray[np.uint8]
 
@@ -68,13 +69,13 @@ def evaluate(
         "images": f"{benchmark.name}, {len(benchmark.hr)}",
         "images sha256": benchmark.digest(),
         "scale": benchmark.scale,
-        "LR": benchmark.kernel,
+        "LR": benchmark.lr_kernel or "given",
         "kernel": kernel,
         "border": f"{benchmark.scale} px cut",
         "rounding": "SR rounded to uint8",
         "PSNR": "per image, then the mean; Y is 16 to 235; a grey image on its own values",
         "SSIM": "11x11 Gaussian, sigma 1.5, whole windows",
-        "run": run.uri if run else "none",
+        "run config sha256": sha256_hex(run.read(CONFIG_KEY)) if run else "none",
     }
     old_protocol, scores = read_scores(out)
     if old_protocol is not None and old_protocol != protocol:
@@ -83,7 +84,9 @@ def evaluate(
             for key in protocol
             if old_protocol.get(key) != protocol.get(key)
         )
-        raise UserError(f"{out.uri}: was made by another protocol ({changed}); choose another --out")
+        raise UserError(
+            f"{out.uri}: was made by another protocol ({changed}); choose another --out"
+        )
     done = {row.epoch for row in scores if row.method == SRGAN}
     new = [epoch for epoch in wanted if epoch not in done]
     if scores and not new:
@@ -97,14 +100,16 @@ def evaluate(
         for epoch in new:
             assert run is not None
             network = load_generator(run, generator_key(epoch))
-            scores += _score_generator(network, epoch, benchmark, kernel, out, progress)
+            scores += _score_generator(
+                network, epoch, benchmark=benchmark, kernel=kernel, out=out, progress=progress
+            )
             write_tables(out, protocol, scores)
     return out.uri
 
 
 def _epochs(run: Storage, epochs: Sequence[int] | None) -> list[int]:
     """The epochs to score: those asked for, else all generators of RUN, ascending."""
-    keys = [found.key for found in run.list("generators/")]
+    keys = [found.key for found in run.list(GENERATORS)]
     stored = [int(PurePosixPath(key).stem.removeprefix("epoch-")) for key in keys]
     if not stored:
         raise UserError(f"{run.uri}: holds no generator; train it with jobs.train")
@@ -131,7 +136,7 @@ def _score_baselines(
     methods = _baselines(benchmark.scale, kernel)
     scores, rows = [], []
     for number in range(len(benchmark.hr)):
-        pair = benchmark.pair(number, kernel)
+        pair = benchmark.pair(number)
         images = {method: upscale(pair) for method, upscale in methods.items()}
         scores += [
             ImageScore(None, method, pair.name, _score(pair, image, benchmark.scale))
@@ -148,6 +153,7 @@ def _score_baselines(
 def _score_generator(
     network: keras.Model,
     epoch: int,
+    *,
     benchmark: Benchmark,
     kernel: Kernel,
     out: Storage,
@@ -156,7 +162,7 @@ def _score_generator(
     methods = _baselines(benchmark.scale, kernel)
     scores, rows = [], []
     for number in range(len(benchmark.hr)):
-        pair = benchmark.pair(number, kernel)
+        pair = benchmark.pair(number)
         sr = _super_resolve(network, pair)
         scores.append(ImageScore(epoch, SRGAN, pair.name, _score(pair, sr, benchmark.scale)))
         out.write(f"sr/epoch-{epoch:04}/{pair.name}.png", encode_png(sr))
@@ -181,7 +187,7 @@ def _super_resolve(network: keras.Model, pair: Pair) -> Image:
     return sr
 
 
-def _score(pair: Pair, image: Image, border: int) -> Any:
+def _score(pair: Pair, image: Image, border: int) -> Scores:
     try:
         return score(pair.hr, image, border=border)
     except ValueError as error:

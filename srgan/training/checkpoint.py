@@ -19,7 +19,7 @@ class DamagedCheckpointError(Exception):
 
 
 def state_arrays(state: TrainState) -> dict[str, npt.NDArray[np.generic]]:
-    """Every variable of the state by part and position: weights, BN statistics, slots, iteration."""
+    """All variables by part and position: weights, BN statistics, optimizer slots, iteration."""
     return {
         f"{part}/{number:04}": np.asarray(keras.ops.convert_to_numpy(variable))
         for part, owner in state._asdict().items()

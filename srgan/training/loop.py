@@ -73,7 +73,16 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str) -> None:
         step,
         step // epoch_steps + 1,
     )
-    iterator = iter(_distributed_batches(config, manifest, patches, strategy, step, total_steps))
+    iterator = iter(
+        _distributed_batches(
+            config=config,
+            manifest=manifest,
+            patches=patches,
+            strategy=strategy,
+            start=step,
+            stop=total_steps,
+        )
+    )
     train_call = make_train_call(strategy, state, global_batch=config.batch.global_batch)
     run = open_storage(run_uri)
     metrics = MetricsLog(run, step=step)
@@ -140,6 +149,7 @@ def _report(state: TrainState, step: int, record: dict[str, float | int]) -> Non
 
 
 def _distributed_batches(
+    *,
     config: Config,
     manifest: Manifest,
     patches: PatchSet,

@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 from data_pipeline.storage import Storage
-
-METRICS_KEY = "metrics.jsonl"
+from srgan.run_layout import METRICS_KEY
 
 
 class MetricsLog:

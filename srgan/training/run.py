@@ -12,12 +12,9 @@ from data_pipeline.errors import UserError
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.storage import Storage, open_storage
 from srgan.config import Config, differing_keys, dump_config, parse_config
+from srgan.run_layout import CHECKPOINTS, CONFIG_KEY, DATASET_KEY
 from srgan.training.metrics_log import read_metrics
 
-CONFIG_KEY = "config.yaml"
-
-_DATASET_KEY = "dataset.json"
-_CHECKPOINTS = "checkpoints"
 _CHECKPOINTS_KEPT = 2
 
 _log = logging.getLogger(__name__)
@@ -47,7 +44,7 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
     with ray_session():
         scaling = _scaling(gpus, config.batch.global_batch)
         run.write(CONFIG_KEY, dump_config(config).encode())
-        run.write(_DATASET_KEY, json.dumps(identity, indent=1).encode())
+        run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
         run.delete_partial()
         trainer = TensorflowTrainer(
             _worker,
@@ -58,7 +55,7 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
             },
             scaling_config=scaling,
             run_config=RunConfig(
-                name=_CHECKPOINTS,
+                name=CHECKPOINTS,
                 storage_path=run.uri,
                 checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
             ),
@@ -101,8 +98,8 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
                 f"{run.uri}: was begun with another configuration ({'; '.join(differences)}); "
                 "choose another --run"
             )
-    if run.size(_DATASET_KEY) is not None:
-        known = json.loads(run.read(_DATASET_KEY))
+    if run.size(DATASET_KEY) is not None:
+        known = json.loads(run.read(DATASET_KEY))
         if known["manifest_sha256"] != identity["manifest_sha256"]:
             raise UserError(
                 f"{run.uri}: was begun with the data set {known['uri']}, and {identity['uri']} "

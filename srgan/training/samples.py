@@ -7,6 +7,7 @@ import numpy.typing as npt
 from data_pipeline.images import decode_image, encode_png
 from data_pipeline.manifest import Manifest
 from data_pipeline.storage import Storage
+from srgan.run_layout import samples_key
 from srgan.upscale import super_resolve
 
 _SAMPLE_ROWS = 4
@@ -40,4 +41,4 @@ def write_sample_grid(
         padding = 3 * _SAMPLE_LR_SIDE * scale - row.shape[1]
         bottom = _SAMPLE_LR_SIDE * scale - row.shape[0]
         rows.append(np.pad(row, ((0, bottom), (0, padding), (0, 0))))
-    storage.write(f"samples/epoch-{epoch:04}.png", encode_png(np.concatenate(rows)))
+    storage.write(samples_key(epoch), encode_png(np.concatenate(rows)))

@@ -67,7 +67,6 @@ def make_train_call(
         state.optimizer.apply(tape.gradient(loss, variables), variables)
         return tf.cast(loss, tf.float64)
 
-    @tf.function
     def train_call(iterator: Iterator[Any], steps: tf.Tensor) -> tf.Tensor:
         total = tf.zeros((), tf.float64)
         for _ in tf.range(steps):
@@ -75,4 +74,5 @@ def make_train_call(
             total += strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None)
         return total / tf.cast(steps, tf.float64)
 
-    return train_call
+    compiled: TrainCall = tf.function(train_call)
+    return compiled

@@ -1,0 +1,39 @@
+# make demo, make test: from a fresh machine with Python and make alone. See README.md.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo "make demo   prepare, train and evaluate on photographs that need no download"
+	@echo "make test   all tests"
+	@echo "make lint   formatter, linter and types"
+	@echo "make setup  only the .venv, which the others make for themselves"
+
+setup: .venv/.installed
+
+.venv/.installed: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "error: $$($(PYTHON) --version 2>&1) at $(PYTHON) does not do: Python 3.10 to 3.13 is" \
+	    "needed; name one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r constraints.txt
+	touch $@
+
+demo: setup
+	$(BIN)/python -m jobs.prepare --source samples --patch-size 96 --stride 24 --out $(DEMO)/data
+	$(BIN)/python -m jobs.train --config configs/demo.yaml --data $(DEMO)/data --run $(DEMO)/run
+	$(BIN)/python -m jobs.evaluate --run $(DEMO)/run --data $(DEMO)/data --epochs 25
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(DEMO)

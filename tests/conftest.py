@@ -1,0 +1,93 @@
+"""Shared fixtures: a real Ray, real photographs, and the benchmark sets where they are at hand."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import ray
+
+from data_pipeline.build import prepare
+from data_pipeline.manifest import DataSettings
+from tests.srgan.session import limit_devices
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = Path(os.environ.get("SRGAN_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+limit_devices()
+
+
+def pytest_collection_modifyitems(items):
+    """Integration tests last: what fails fast fails first."""
+    items.sort(key=lambda item: "integration" in item.path.parts)
+
+
+@pytest.fixture
+def benchmark_sets() -> Path:
+    if not BENCHMARKS.is_dir():
+        pytest.skip(f"no benchmark sets at {BENCHMARKS}; set SRGAN_TEST_DATA")
+    return BENCHMARKS
+
+
+@pytest.fixture(scope="session")
+def ray_local():
+    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 << 20)
+    yield
+    ray.shutdown()
+
+
+def photograph(name: str) -> np.ndarray:
+    """A photograph of scikit-image's wheel as OpenCV reads it: uint8 BGR or grey."""
+    import skimage
+
+    return cv2.imread(str(Path(skimage.__file__).parent / "data" / name), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Six small real photographs: odd sizes, one grey, PNG, JPEG and BMP, one in a subfolder."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "more").mkdir()
+    cv2.imwrite(str(folder / "astronaut.png"), photograph("astronaut.png")[:97, 200:299])
+    cv2.imwrite(str(folder / "camera.png"), photograph("camera.png")[100:200, 150:250])
+    cv2.imwrite(str(folder / "chelsea.bmp"), photograph("chelsea.png")[50:153, 100:230])
+    cv2.imwrite(str(folder / "coffee.jpg"), photograph("coffee.png")[100:200, 200:300])
+    cv2.imwrite(str(folder / "rocket.png"), photograph("rocket.jpg")[:96, 300:400])
+    cv2.imwrite(
+        str(folder / "more" / "motorcycle.png"), photograph("motorcycle_left.png")[:96, :96]
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def valid_photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("valid")
+    cv2.imwrite(str(folder / "ihc.png"), photograph("ihc.png")[:101, :102])
+    cv2.imwrite(str(folder / "retina.png"), photograph("retina.jpg")[600:700, 600:700])
+    return folder
+
+
+def data_settings(source: Path, valid: Path | None = None, **changes) -> DataSettings:
+    """Settings of a small data set: 48/24 patches of a folder."""
+    settings = {
+        "source": str(source),
+        "valid_source": str(valid) if valid else None,
+        "format": "arrow",
+        "scale": 4,
+        "kernel": "matlab",
+        "patch_size": 48,
+        "stride": 24,
+    }
+    return DataSettings(**(settings | changes))
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory, ray_local, photos, valid_photos) -> Path:
+    """A finished data set; tests must not change it."""
+    out = tmp_path_factory.mktemp("data") / "small"
+    prepare(data_settings(photos, valid_photos), str(out))
+    return out

@@ -1,0 +1,67 @@
+import os
+
+import pytest
+
+from data_pipeline.errors import UserError
+from data_pipeline.storage import open_storage
+
+
+def test_objects_are_listed_in_order_and_deleted_with_their_empty_folders(tmp_path):
+    storage = open_storage(str(tmp_path / "new"))
+    assert storage.list() == []
+    for key in ("b/2", "a", "b/10"):
+        storage.write(key, key.encode())
+    assert [found.key for found in storage.list()] == ["a", "b/10", "b/2"]
+    assert [found.size for found in storage.list("b/")] == [4, 3]
+    assert storage.read("b/10") == b"b/10"
+    assert storage.size("b") is None
+    storage.delete("b/2")
+    storage.delete("b/10")
+    storage.delete("b/10")
+    assert os.listdir(tmp_path / "new") == ["a"]
+
+
+def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write("x", b"old")
+
+    def fail():
+        with storage.stage("x") as path:
+            path.write_bytes(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert storage.read("x") == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_partial_files_are_no_objects_and_can_be_removed(tmp_path):
+    storage = open_storage(str(tmp_path))
+    with storage.stage("deep/x") as path:
+        path.write_bytes(b"half")
+        assert storage.list() == []
+        storage.delete_partial()
+        assert not path.exists()
+        path.write_bytes(b"whole")
+    assert storage.read("deep/x") == b"whole"
+
+
+def test_new_objects_have_the_usual_permissions(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write("x", b"")
+    (tmp_path / "y").touch()
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
+
+
+def test_what_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file"):
+        open_storage(str(tmp_path / "file"))
+    with pytest.raises(UserError, match="gs://bucket/x: gs:// is not supported"):
+        open_storage("gs://bucket/x")
+
+
+def test_relative_paths_are_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_storage("here").uri == str(tmp_path / "here")

@@ -1,0 +1,87 @@
+"""Training without Ray, for tests: in this process, or as a process of its own."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline.dataset import Batches, PatchSet
+from data_pipeline.manifest import require_manifest
+from data_pipeline.storage import open_storage
+from srgan.config import Config, parse_config
+from srgan.training.checkpoint import read_checkpoint, state_arrays, write_checkpoint
+from srgan.training.step import TrainState, build_state, make_train_call
+
+TOTAL_STEPS = 14
+
+CONFIG = """
+seed: 4
+precision: {precision}
+generator: {{blocks: 1, filters: 8, batch_norm: {batch_norm}}}
+batch: {{global_batch: 8, hr_crop: 32}}
+pretrain: {{epochs: 1, learning_rate: {{initial: 1e-3, decay: cosine}}}}
+"""
+
+
+def config(precision: str, batch_norm: str) -> Config:
+    return parse_config(CONFIG.format(precision=precision, batch_norm=batch_norm), "test")
+
+
+class Session:
+    """One process's training: a strategy over CPU devices, a state, and steps."""
+
+    def __init__(self, data, config: Config, replicas: int):
+        storage = open_storage(str(data))
+        manifest = require_manifest(storage)
+        self.batches = Batches(
+            PatchSet(storage, manifest),
+            manifest,
+            seed=config.seed,
+            global_batch=config.batch.global_batch,
+            hr_crop=config.batch.hr_crop,
+        )
+        devices = [f"/cpu:{number}" for number in range(replicas)]
+        self.strategy = tf.distribute.MirroredStrategy(devices)
+        with self.strategy.scope():
+            self.state: TrainState = build_state(config, scale=4, total_steps=TOTAL_STEPS)
+        self.call = make_train_call(
+            self.strategy, self.state, global_batch=config.batch.global_batch
+        )
+
+    def train(self, start: int, stop: int) -> float:
+        def dataset(context):
+            replicas = range(context.num_replicas_in_sync)
+            return self.batches.dataset(
+                start=start, stop=stop, replicas=replicas, num_replicas=len(replicas)
+            )
+
+        iterator = iter(self.strategy.distribute_datasets_from_function(dataset))
+        return float(self.call(iterator, tf.constant(stop - start)))
+
+
+def limit_devices() -> None:
+    """Two threads and two logical CPU devices; must come before TensorFlow's first use."""
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+
+
+def main(data: str, folder: str, start: str, stop: str) -> None:
+    """Trains two replicas with BN from `start` (restored from `folder`) to `stop`; saves there."""
+    limit_devices()
+    session = Session(data, config("float32", "true"), 2)
+    if int(start):
+        assert read_checkpoint(Path(folder), session.state) == int(start)
+    session.train(int(start), int(stop))
+    write_checkpoint(Path(folder), session.state, step=int(stop))
+    np.savez(Path(folder) / f"after{stop}.npz", **state_arrays(session.state))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
