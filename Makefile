@@ -25,7 +25,7 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/python -m jobs.prepare --source samples --patch-size 96 --stride 24 --out $(DEMO)/data
 	$(BIN)/python -m jobs.train --config configs/demo.yaml --data $(DEMO)/data --run $(DEMO)/run
-	$(BIN)/python -m jobs.evaluate --run $(DEMO)/run --data $(DEMO)/data --epochs 25
+	$(BIN)/python -m jobs.evaluate --run $(DEMO)/run --data $(DEMO)/data --epochs 10,20,30,40
 
 test: setup
 	$(BIN)/python -m pytest

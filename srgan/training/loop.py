@@ -113,6 +113,7 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str) -> None:
         save_generator(state.generator, run, epoch)
         if pairs:
             write_sample_grid(state.generator, pairs, run, epoch)
+        _wait_for_commits()
         metrics.append(record)
         _report(state, step, record)
         left = (time.monotonic() - start) / (step - first_step) * (total_steps - step)
@@ -139,6 +140,17 @@ def _restore(state: TrainState) -> int:
         return 0
     with checkpoint.as_directory() as folder:
         return read_checkpoint(Path(folder), state)
+
+
+def _wait_for_commits() -> None:
+    """Waits until Ray Train has noted the checkpoints reported so far.
+
+    It does so in the background, seconds after `report` returns; without this wait a kill could
+    cost more than the epoch in hand.
+    """
+    ray.train.get_all_reported_checkpoints(
+        consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED
+    )
 
 
 def _report(state: TrainState, step: int, record: dict[str, float | int]) -> None:

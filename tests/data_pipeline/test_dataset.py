@@ -52,7 +52,9 @@ def test_global_batches_are_equal_for_one_and_two_replicas_and_after_a_resume(sm
     whole = elements(batches, 0, 12, [0], 1)  # crosses into the second epoch
     assert len(whole) == 12
     both = elements(batches, 0, 12, [0, 1], 2)
-    halves = [np.concatenate([one[1], other[1]]) for one, other in zip(both[::2], both[1::2])]
+    halves = [
+        np.concatenate([one[1], other[1]]) for one, other in zip(both[::2], both[1::2], strict=True)
+    ]
     workers = [elements(batches, 0, 12, [rank], 2) for rank in (0, 1)]
     joined = [np.concatenate([one[1], other[1]]) for one, other in zip(*workers, strict=True)]
     resumed = whole[:7] + elements(batches, 7, 12, [0], 1)

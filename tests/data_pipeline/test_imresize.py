@@ -81,5 +81,5 @@ def test_grey_and_channel_axes_are_kept():
     ],
 )
 def test_what_is_no_image_or_no_scale_is_refused(image, scale):
-    with pytest.raises(ValueError, match="expected a uint8 image|scale must be positive"):
+    with pytest.raises(ValueError, match=r"expected a uint8 image|scale must be positive"):
         imresize(image, scale)

@@ -35,5 +35,5 @@ def test_crop_to_multiple():
 )
 def test_what_does_not_align_is_refused(lr_shape, patch_size, stride):
     hr, lr = np.zeros((40, 40, 3), np.uint8), np.zeros(lr_shape, np.uint8)
-    with pytest.raises(ValueError, match="multiples of|is not 4 times"):
+    with pytest.raises(ValueError, match=r"multiples of|is not 4 times"):
         list(aligned_patches(hr, lr, scale=4, patch_size=patch_size, stride=stride))

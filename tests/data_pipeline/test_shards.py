@@ -28,7 +28,7 @@ def written_shard(shard_format, path):
     with shard_writer(shard_format, path, GEOMETRY) as writer:
         for number, group in enumerate(groups):
             writer.write(f"folder/image{number}", group)
-    return sum(groups, []), tuple(writer.offsets)
+    return [patch for group in groups for patch in group], tuple(writer.offsets)
 
 
 @pytest.mark.parametrize("shard_format", ["arrow", "tfrecord"])

@@ -1,0 +1,44 @@
+"""What `make demo` reaches: its table and its seconds, from a run in an empty folder.
+
+python -m benchmarks.demo
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+
+
+def main() -> None:
+    """Runs the demo's three commands and prints their seconds and psnr.csv's last row."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
+        subprocess.run(["make", "demo", f"DEMO={folder}"], cwd=_ROOT, check=True)
+        total = time.monotonic() - start
+        run = Path(folder, "run")
+        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        with (run / "evaluation/data/scores.csv").open() as file:
+            scores = list(csv.DictReader(file))
+    names = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
+    table = {row["method"]: {name: float(row[name]) for name in names} for row in scores[:-1]}
+    gain = table["srgan"]["psnr_rgb"] - table["bicubic"]["psnr_rgb"]
+    result = {
+        "cpus": os.cpu_count(),
+        "python": sys.version.split()[0],
+        "demo_seconds": round(total),
+        "training_seconds": round(sum(record["seconds"] for record in records)),
+        "steps": records[-1]["step"],
+        "gain_over_bicubic_db": round(gain, 2),
+        "table": table,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
