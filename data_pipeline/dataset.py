@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from data_pipeline.storage import Storage
 Image = npt.NDArray[np.uint8]
 
 _PARALLEL_BATCHES = 2
+_COLOUR_ORDERS = tuple(permutations(range(3)))
 
 
 class DamagedShardError(Exception):
@@ -76,7 +78,7 @@ class PatchSet:
         return self._readers[number]
 
     def batch(self, plan: BatchPlan, *, hr_crop: int) -> tuple[Image, Image]:
-        """Cuts, flips and turns the crops of a plan.
+        """Cuts and augments the crops of a plan.
 
         Args:
             plan: Which crops, n rows.
@@ -91,29 +93,38 @@ class PatchSet:
         count = len(plan.patch_ids)
         lr_batch = np.empty((count, lr_crop, lr_crop, 3), np.uint8)
         hr_batch = np.empty((count, hr_crop, hr_crop, 3), np.uint8)
-        for row, (patch_id, top, left, flip, turns) in enumerate(zip(*plan, strict=True)):
+        for row, (patch_id, top, left, flip, turns, colours) in enumerate(zip(*plan, strict=True)):
             hr, lr = self.pair(int(patch_id))
             for image, factor, batch in ((lr, 1, lr_batch), (hr, scale, hr_batch)):
                 y, x, side = top * factor, left * factor, lr_crop * factor
                 crop = image[y : y + side, x : x + side]
-                batch[row] = _augment(crop, bool(flip), int(turns))
+                batch[row] = _augment(crop, bool(flip), int(turns), _COLOUR_ORDERS[colours])
         return lr_batch, hr_batch
 
 
-def _augment(crop: Image, flip: bool, turns: int) -> Image:
-    return np.rot90(crop[:, ::-1] if flip else crop, turns)
+def _augment(crop: Image, flip: bool, turns: int, colours: tuple[int, ...]) -> Image:
+    turned = np.rot90(crop[:, ::-1] if flip else crop, turns)
+    return turned if colours == _COLOUR_ORDERS[0] else turned[:, :, colours]
 
 
 class Batches:
     """The run's batches: what every replica sees at every step, a pure function of the seed."""
 
     def __init__(
-        self, patches: PatchSet, manifest: Manifest, *, seed: int, global_batch: int, hr_crop: int
+        self,
+        patches: PatchSet,
+        manifest: Manifest,
+        *,
+        seed: int,
+        global_batch: int,
+        hr_crop: int,
+        permute_colours: bool = False,
     ) -> None:
         self._patches = patches
         self._scale = manifest.settings.scale
         self._crop_range = (manifest.settings.patch_size - hr_crop) // self._scale + 1
         self._seed, self._global_batch, self._hr_crop = seed, global_batch, hr_crop
+        self._permute_colours = permute_colours
 
     @cached_property
     def _signature(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -128,6 +139,7 @@ class Batches:
             num_patches=len(self._patches),
             global_batch=self._global_batch,
             crop_range=self._crop_range,
+            permute_colours=self._permute_colours,
         )
 
     def dataset(

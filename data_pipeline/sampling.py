@@ -26,6 +26,7 @@ class BatchPlan(NamedTuple):
         lefts: Crop's left edge in LR pixels.
         flips: 1 where the crop is mirrored left to right (before the turn), else 0.
         turns: Quarter turns counter-clockwise, 0 to 3.
+        colours: Order of the colour channels, 0 to 5; 0 leaves RGB as it is.
     """
 
     patch_ids: Ints
@@ -33,6 +34,7 @@ class BatchPlan(NamedTuple):
     lefts: Ints
     flips: Ints
     turns: Ints
+    colours: Ints
 
     def rows(self, start: int, stop: int) -> "BatchPlan":
         """The batch's rows [start, stop): a replica's slice."""
@@ -51,7 +53,13 @@ def steps_per_epoch(num_patches: int, global_batch: int) -> int:
 
 
 def plan_batch(
-    *, seed: int, step: int, num_patches: int, global_batch: int, crop_range: int
+    *,
+    seed: int,
+    step: int,
+    num_patches: int,
+    global_batch: int,
+    crop_range: int,
+    permute_colours: bool,
 ) -> BatchPlan:
     """The global batch of a step, a pure function of its arguments.
 
@@ -63,6 +71,7 @@ def plan_batch(
         num_patches: Patches in the data set.
         global_batch: Examples per step over all replicas.
         crop_range: Number of possible crop offsets per axis: LR patch - LR crop + 1.
+        permute_colours: Draws an order of the colour channels; else they stay RGB.
 
     Returns:
         The plan, `global_batch` rows.
@@ -70,7 +79,7 @@ def plan_batch(
     epoch, step_in_epoch = divmod(step, steps_per_epoch(num_patches, global_batch))
     order = _epoch_order(seed, epoch, num_patches)
     first = step_in_epoch * global_batch
-    raw = _raw(seed, _CROP_STREAM, step, global_batch * 3).reshape(3, global_batch)
+    raw = _raw(seed, _CROP_STREAM, step, global_batch * 4).reshape(4, global_batch)
     symmetry = (raw[2] % np.uint64(8)).astype(np.int64)
     return BatchPlan(
         patch_ids=order[first : first + global_batch],
@@ -78,6 +87,7 @@ def plan_batch(
         lefts=(raw[1] % np.uint64(crop_range)).astype(np.int64),
         flips=symmetry // 4,
         turns=symmetry % 4,
+        colours=(raw[3] % np.uint64(6 if permute_colours else 1)).astype(np.int64),
     )
 
 

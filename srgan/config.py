@@ -40,10 +40,13 @@ class BatchConfig(Section):
     Attributes:
         global_batch: Examples per step over all replicas.
         hr_crop: HR crop side in pixels; the LR crop is this over the data set's scale.
+        permute_colours: Shuffles the colour channels of every crop, the same in HR and LR (Yoo et
+            al. 2020, "RGB permutation"); for data sets that are poor in colours.
     """
 
     global_batch: int = Field(default=16, ge=1)
     hr_crop: int = Field(default=96, ge=8)
+    permute_colours: bool = False
 
 
 class LearningRateConfig(Section):

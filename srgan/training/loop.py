@@ -173,8 +173,7 @@ def _distributed_batches(
         patches,
         manifest,
         seed=config.seed,
-        global_batch=config.batch.global_batch,
-        hr_crop=config.batch.hr_crop,
+        **config.batch.model_dump(),
     )
 
     def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -60,7 +60,10 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
                 checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
             ),
         )
-        trainer.fit()
+        try:
+            trainer.fit()
+        except SystemExit as stop:  # how Ray Train ends after SIGINT
+            raise KeyboardInterrupt from stop
 
 
 def _worker(arguments: dict[str, str]) -> None:

@@ -18,6 +18,18 @@ def open_batches(folder) -> tuple[PatchSet, Batches]:
     return patches, Batches(patches, manifest, seed=3, global_batch=GLOBAL_BATCH, hr_crop=32)
 
 
+def test_colour_orders_are_the_same_in_hr_and_lr(small_data):
+    patches, batches = open_batches(small_data)
+    plan = batches.plan(0)
+    permuted = plan._replace(colours=np.arange(8) % 6)
+    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
+    for plain, found in zip(
+        patches.batch(plan, hr_crop=32), patches.batch(permuted, hr_crop=32), strict=True
+    ):
+        for row in range(8):
+            np.testing.assert_array_equal(found[row], plain[row][:, :, orders[row % 6]])
+
+
 def elements(batches: Batches, start: int, stop: int, replicas, num_replicas: int):
     dataset = batches.dataset(start=start, stop=stop, replicas=replicas, num_replicas=num_replicas)
     return list(dataset.as_numpy_iterator())

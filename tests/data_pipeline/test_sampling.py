@@ -3,7 +3,13 @@ import pytest
 
 from data_pipeline.sampling import plan_batch, steps_per_epoch
 
-SETTINGS = {"seed": 7, "num_patches": 53, "global_batch": 8, "crop_range": 13}
+SETTINGS = {
+    "seed": 7,
+    "num_patches": 53,
+    "global_batch": 8,
+    "crop_range": 13,
+    "permute_colours": True,
+}
 
 
 def same(one, other) -> bool:
@@ -24,6 +30,7 @@ def test_the_sequence_never_changes():
     assert plan.lefts.tolist() == [0, 6, 4, 5, 4, 5, 5, 7]
     assert plan.flips.tolist() == [1, 0, 0, 1, 1, 0, 1, 1]
     assert plan.turns.tolist() == [2, 1, 0, 1, 1, 1, 0, 3]
+    assert plan.colours.tolist() == [2, 3, 2, 0, 3, 2, 4, 4]
 
 
 def test_an_epoch_repeats_no_patch_and_epochs_differ():
@@ -44,7 +51,14 @@ def test_an_epoch_repeats_no_patch_and_epochs_differ():
 def test_draws_are_uniform():
     settings = SETTINGS | {"num_patches": 4000, "global_batch": 4000}
     plan = plan_batch(step=0, **settings)
-    for values, count in ((plan.tops, 13), (plan.lefts, 13), (plan.flips, 2), (plan.turns, 4)):
+    fields = (
+        (plan.tops, 13),
+        (plan.lefts, 13),
+        (plan.flips, 2),
+        (plan.turns, 4),
+        (plan.colours, 6),
+    )
+    for values, count in fields:
         expected = 4000 / count
         observed = np.bincount(values, minlength=count)
         assert len(observed) == count
@@ -69,3 +83,10 @@ def test_rows_are_slices():
 def test_too_few_patches_are_refused():
     with pytest.raises(ValueError, match="7 patches are fewer than one global batch of 8"):
         steps_per_epoch(7, 8)
+
+
+def test_colours_stay_unless_they_are_to_be_permuted():
+    plain = plan_batch(step=9, **(SETTINGS | {"permute_colours": False}))
+    permuted = plan_batch(step=9, **SETTINGS)
+    assert not plain.colours.any()
+    assert same(plain, permuted._replace(colours=plain.colours))

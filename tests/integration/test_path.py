@@ -47,16 +47,17 @@ def finish(job: str, *arguments) -> str:
     return output
 
 
-def interrupt(process: subprocess.Popen, kind: signal.Signals, condition) -> None:
-    """Sends a signal to the job as soon as the condition holds; the job must still be running."""
+def interrupt(process: subprocess.Popen, kind: signal.Signals, condition) -> str:
+    """Sends a signal as soon as the condition holds; returns what the job printed."""
     deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(kind)
-    process.communicate(timeout=120)
-    assert process.returncode != 0
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == (-kind if kind == signal.SIGKILL else 1), output
+    return output
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,11 @@ def test_a_stopped_run_goes_on_bit_for_bit(kind, undisturbed, small_data, config
     run = tmp_path / "run"
     arguments = ["--config", config, "--data", small_data, "--run", run]
     log = run / "metrics.jsonl"
-    interrupt(start("train", *arguments), kind, lambda: log.exists() and len(epochs(run)) >= 2)
+    output = interrupt(
+        start("train", *arguments), kind, lambda: log.exists() and len(epochs(run)) >= 2
+    )
+    if kind == signal.SIGINT:
+        assert "interrupted: run the same command again to go on" in output
     done = len(epochs(run))
     assert done < 4
     output = finish("train", *arguments)

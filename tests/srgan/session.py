@@ -41,8 +41,7 @@ class Session:
             PatchSet(storage, manifest),
             manifest,
             seed=config.seed,
-            global_batch=config.batch.global_batch,
-            hr_crop=config.batch.hr_crop,
+            **config.batch.model_dump(),
         )
         devices = [f"/cpu:{number}" for number in range(replicas)]
         self.strategy = tf.distribute.MirroredStrategy(devices)
