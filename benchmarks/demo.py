@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    """Runs the demo's three commands and prints their seconds and psnr.csv's last row."""
+    """Runs the demo's three commands and prints their seconds and the last epoch's scores."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         subprocess.run(["make", "demo", f"DEMO={folder}"], cwd=_ROOT, check=True)  # noqa: S603, S607

@@ -7,11 +7,14 @@ the number of workers or the order in which they finish.
 """
 
 import logging
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import chain
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 import ray
 from pydantic import ValidationError
 
@@ -37,11 +40,14 @@ from data_pipeline.patches import aligned_patches, crop_to_multiple
 from data_pipeline.progress import Progress
 from data_pipeline.shards import Patch
 from data_pipeline.shards.formats import open_shard, shard_writer
-from data_pipeline.sources import Source, SourceImage, open_source
+from data_pipeline.sources import SAMPLES, Source, SourceImage, open_source
 from data_pipeline.storage import Storage, open_storage
 
 # Encoded image bytes per shard: about one DIV2K image, some 30 MB of raw patches.
 _SHARD_SOURCE_BYTES = 4 << 20
+
+# Validation images must be large enough to be scored within their border.
+_SSIM_WINDOW = 11
 
 _PROGRESS = "progress/"
 _SETTINGS_KEY = _PROGRESS + "settings.json"
@@ -63,7 +69,7 @@ class _Task(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A source image's sha256 and its aligned pair, uint8 RGB."""
+    """A source image's sha256 and its aligned pair, uint8 [H, W, 1 or 3]."""
 
     sha256: str
     hr: Image
@@ -97,10 +103,11 @@ def prepare(settings: DataSettings, out_uri: str) -> Manifest:
 
     Raises:
         UserError: If a setting or an image is wrong, or DATA was made with other settings or
-            from other images. Good images are kept for the next call; there is no manifest.
+            from other images. There is no manifest then; finished parts are kept.
     """
     _check_settings(settings)
     storage = open_storage(out_uri)
+    _refuse_nesting(settings, storage)
     train = open_source(settings.source, "train")
     valid = open_source(settings.valid_source, "valid") if settings.valid_source else None
     tasks = _plan(train, valid)
@@ -128,6 +135,7 @@ def prepare(settings: DataSettings, out_uri: str) -> Manifest:
         valid=tuple(record for record in built if isinstance(record, ValidRecord)),
     )
     _refuse_leaks(manifest)
+    _delete_leftovers(storage, manifest)
     storage.write(MANIFEST_KEY, manifest.to_json())
     for found in storage.list(_PROGRESS):
         storage.delete(found.key)
@@ -143,6 +151,19 @@ def _check_settings(settings: DataSettings) -> None:
     ):
         if value < settings.scale or value % settings.scale:
             raise UserError(f"{option} {value}: must be a multiple of the scale {settings.scale}")
+
+
+def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
+    """DATA's own images must not become a source's."""
+    for source in (settings.source, settings.valid_source):
+        if source in (None, SAMPLES):
+            continue
+        out, folder = f"{storage.uri}/", f"{source}/"
+        if out.startswith(folder) or folder.startswith(out):
+            raise UserError(
+                f"--out {storage.uri}: lies within {source} or the other way round; "
+                "choose a folder beside it"
+            )
 
 
 def _plan(train: Source, valid: Source | None) -> list[_Task]:
@@ -181,6 +202,10 @@ def _matching_manifest(
 ) -> Manifest | None:
     """DATA's manifest, after a check that DATA is of these settings and these images."""
     manifest = read_manifest(storage)
+    if manifest is None and storage.size(_SETTINGS_KEY) is None and storage.list():
+        raise UserError(
+            f"{storage.uri}: holds other files ({storage.list()[0].key}); choose another --out"
+        )
     old = manifest.settings if manifest else _begun_settings(storage)
     if old and (differences := differing_fields(old, settings)):
         raise UserError(
@@ -188,12 +213,14 @@ def _matching_manifest(
             "choose another --out"
         )
     if manifest:
-        made_of = {pair for part in manifest.parts for pair in _inputs(part)}
-        now = {(image.name, image.size) for task in tasks for image in task.images}
-        if changed := sorted(name for name, _ in made_of ^ now):
+        made_of = [_inputs(part) for part in manifest.parts]
+        now = [[(image.name, image.size) for image in task.images] for task in tasks]
+        if made_of != now:
+            changed = sorted({*chain(*made_of)} ^ {*chain(*now)})
+            example = f" ({changed[0][0]})" if changed else ""
             raise UserError(
-                f"{storage.uri}: the source's images have changed since ({changed[0]}, "
-                f"{len(set(changed))} in all); choose another --out"
+                f"{storage.uri}: the source's images have changed since{example}; "
+                "choose another --out"
             )
     return manifest
 
@@ -201,7 +228,12 @@ def _matching_manifest(
 def _begun_settings(storage: Storage) -> DataSettings | None:
     if storage.size(_SETTINGS_KEY) is None:
         return None
-    return DataSettings.model_validate_json(storage.read(_SETTINGS_KEY))
+    try:
+        return DataSettings.model_validate_json(storage.read(_SETTINGS_KEY))
+    except ValidationError as error:
+        raise UserError(
+            f"{storage.uri}/{_SETTINGS_KEY}: is damaged; delete the folder or choose another --out"
+        ) from error
 
 
 def _is_complete(storage: Storage, manifest: Manifest) -> bool:
@@ -211,7 +243,10 @@ def _is_complete(storage: Storage, manifest: Manifest) -> bool:
 def _is_stored(storage: Storage, record: PartRecord) -> bool:
     if isinstance(record, ShardRecord):
         return storage.size(record.path) == record.bytes
-    return storage.size(record.hr) is not None and storage.size(record.lr) is not None
+    return all(
+        storage.size(key) is not None and sha256_hex(storage.read(key)) == expected
+        for key, expected in ((record.hr, record.hr_sha256), (record.lr, record.lr_sha256))
+    )
 
 
 def _finished_records(
@@ -274,16 +309,27 @@ def _refuse_leaks(manifest: Manifest) -> None:
             )
 
 
+def _delete_leftovers(storage: Storage, manifest: Manifest) -> None:
+    """Removes what an earlier attempt with other images left behind."""
+    known = {shard.path for shard in manifest.shards}
+    known |= {key for record in manifest.valid for key in (record.hr, record.lr)}
+    for found in (*storage.list("train/"), *storage.list("valid/")):
+        if found.key not in known:
+            storage.delete(found.key)
+
+
 def _build(task: _Task, settings: DataSettings, out_uri: str) -> _Outcome:
     """Body of the Ray task: builds one part, whole under its final name or not at all."""
     cv2.setNumThreads(1)  # Ray runs one task per core
-    source, storage = open_storage(task.source_uri), open_storage(out_uri)
     build = _build_shard if task.is_shard else _build_valid
     try:
+        source, storage = open_storage(task.source_uri), open_storage(out_uri)
         record = build(task, settings, source, storage)
+        storage.write(task.progress_key, record.model_dump_json().encode())
     except _UnusableImagesError as error:
         return _Outcome(None, error.problems)
-    storage.write(task.progress_key, record.model_dump_json().encode())
+    except UserError as error:  # would reach the driver as a RayTaskError with a traceback
+        return _Outcome(None, (str(error),))
     return _Outcome(record, ())
 
 
@@ -293,25 +339,31 @@ def _build_shard(
     key = f"{task.name}.{settings.format}"
     images: list[ImageRecord] = []
     problems: list[str] = []
+    checksum = 0
     with storage.stage(key) as path:
         with shard_writer(settings.format, path, settings.geometry) as writer:
             for image in task.images:
                 try:
-                    pair = _load_pair(image, settings, source, smallest=settings.patch_size)
+                    pair = _load_pair(image, settings, source)
+                    _check_size(
+                        pair.hr, settings.patch_size, "pass a smaller --patch-size or leave it out"
+                    )
                 except ImageError as error:
                     problems.append(f"{source.uri}/{image.key}: {error}")
                     continue
                 patches = [
                     Patch(*fields)
                     for fields in aligned_patches(
-                        pair.hr,
-                        pair.lr,
+                        as_rgb(pair.hr),
+                        as_rgb(pair.lr),
                         scale=settings.scale,
                         patch_size=settings.patch_size,
                         stride=settings.stride,
                     )
                 ]
                 writer.write(image.name, patches)
+                for patch in patches:
+                    checksum = _patch_checksum(patch.hr, patch.lr, checksum)
                 images.append(
                     ImageRecord(
                         name=image.name,
@@ -332,10 +384,19 @@ def _build_shard(
             images=tuple(images),
             offsets=tuple(writer.offsets),
         )
-        readable = len(open_shard(settings.format, path, settings.geometry, record.offsets))
-        if readable != record.patches:
-            raise OSError(f"{key}: wrote {record.patches} patches, read back {readable}")
+        reader = open_shard(settings.format, path, settings.geometry, record.offsets)
+        read_back = 0
+        for index in range(len(reader)):
+            read_back = _patch_checksum(*reader.pair(index), read_back)
+        if (len(reader), read_back) != (record.patches, checksum):
+            raise OSError(f"{key}: what was written does not read back; is the disk full or bad?")
     return record
+
+
+def _patch_checksum(hr: Image, lr: Image, value: int) -> int:
+    for image in (hr, lr):
+        value = zlib.crc32(np.ascontiguousarray(image).data, value)
+    return value
 
 
 def _build_valid(
@@ -343,7 +404,9 @@ def _build_valid(
 ) -> ValidRecord:
     (image,) = task.images
     try:
-        pair = _load_pair(image, settings, source, smallest=settings.scale)
+        pair = _load_pair(image, settings, source)
+        smallest = 2 * settings.scale + _SSIM_WINDOW
+        _check_size(pair.hr, smallest, "it cannot be scored; leave it out")
     except ImageError as error:
         raise _UnusableImagesError((f"{source.uri}/{image.key}: {error}",)) from error
     hr_key = f"valid/hr/{image.name}.png"
@@ -364,16 +427,18 @@ def _build_valid(
     )
 
 
-def _load_pair(
-    image: SourceImage, settings: DataSettings, source: Storage, *, smallest: int
-) -> _Pair:
+def _load_pair(image: SourceImage, settings: DataSettings, source: Storage) -> _Pair:
     """Reads an image and makes its LR. Raises ImageError if it cannot be used."""
-    data = source.read(image.key)
-    hr = crop_to_multiple(as_rgb(decode_image(data)), settings.scale)
+    try:
+        data = source.read(image.key)
+    except OSError as error:
+        raise ImageError(f"does not read: {error.strerror}") from error
+    hr = crop_to_multiple(decode_image(data), settings.scale)
+    _check_size(hr, settings.scale, "leave it out")
+    return _Pair(sha256_hex(data), hr, imresize(hr, Fraction(1, settings.scale), settings.kernel))
+
+
+def _check_size(hr: Image, smallest: int, mend: str) -> None:
     height, width = hr.shape[:2]
     if min(height, width) < smallest:
-        raise ImageError(
-            f"{width}x{height} pixels are less than {smallest}x{smallest}; "
-            "pass a smaller --patch-size or leave it out"
-        )
-    return _Pair(sha256_hex(data), hr, imresize(hr, Fraction(1, settings.scale), settings.kernel))
+        raise ImageError(f"{width}x{height} pixels are less than {smallest}x{smallest}; {mend}")

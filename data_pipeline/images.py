@@ -30,7 +30,10 @@ def decode_image(data: bytes) -> Image:
     """
     is_jpeg = data.startswith(b"\xff\xd8")
     flags = cv2.IMREAD_ANYCOLOR if is_jpeg else cv2.IMREAD_UNCHANGED
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise ImageError(f"does not decode: {error.err}") from error
     if image is None:
         raise ImageError("does not decode: damaged or cut short, or not a PNG, JPEG or BMP")
     if image.dtype == np.uint16:

@@ -48,22 +48,28 @@ def open_source(uri: str, split: Literal["train", "valid"]) -> Source:
     """Lists a source's images; reads none.
 
     Args:
-        uri: `samples`, or a folder that is searched with its subfolders.
+        uri: `samples`, or a folder that is searched with its subfolders; hidden ones are not.
         split: Which side of `samples`; a folder is taken whole.
 
     Raises:
-        UserError: If there is no such folder, no image in it, or two images of one name.
+        UserError: If there is no such folder, no image in it, a name that does not print,
+            or two images of one name.
     """
     if uri == SAMPLES:
         storage = open_storage(str(_samples_folder()))
         names = set(_SAMPLE_FILES[split])
         objects = [found for found in storage.list() if found.key in names]
+        if missing := sorted(names - {found.key for found in objects}):
+            raise UserError(
+                f"{SAMPLES}: this scikit-image lacks {missing[0]}; install the version of "
+                "constraints.txt"
+            )
     else:
         storage = open_storage(uri)
         objects = [
             found
             for found in storage.list()
-            if found.key.lower().endswith(SUFFIXES) and not found.key.startswith(".")
+            if found.key.lower().endswith(SUFFIXES) and "/." not in f"/{found.key}"
         ]
     if not objects:
         if not os.path.isdir(storage.uri):
@@ -74,6 +80,9 @@ def open_source(uri: str, split: Literal["train", "valid"]) -> Source:
     images = sorted(
         SourceImage(str(PurePosixPath(key).with_suffix("")), key, size) for key, size in objects
     )
+    for image in images:
+        if not image.key.isprintable():
+            raise UserError(f"{storage.uri}: {image.key!r} is no printable name; rename it")
     for one, other in pairwise(images):
         if one.name == other.name:
             raise UserError(

@@ -1,6 +1,7 @@
 """Object storage behind one small interface. Every byte of DATA and RUN goes through here."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +11,15 @@ from typing import NamedTuple, Protocol
 from data_pipeline.errors import UserError
 
 _PARTIAL = ".partial"
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()  # once, at import: reading it sets it for every thread
 
 
 class StoredObject(NamedTuple):
@@ -58,18 +68,25 @@ class LocalStorage:
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         """See Storage."""
-        files = (path for path in self._root.rglob("*") if path.is_file())
-        found = ((path.relative_to(self._root).as_posix(), path) for path in files)
-        return sorted(
-            StoredObject(key, path.stat().st_size)
-            for key, path in found
-            if key.startswith(prefix) and not key.endswith(_PARTIAL)
-        )
+        found = []
+        folder = self._root / prefix.rpartition("/")[0]
+        for parent, _, names in os.walk(folder):  # passes over what vanishes meanwhile
+            for name in names:
+                path = Path(parent, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not _is_partial(name):
+                    size = self.size(key)
+                    if size is not None:
+                        found.append(StoredObject(key, size))
+        return sorted(found)
 
     def size(self, key: str) -> int | None:
         """See Storage."""
-        path = self._root / key
-        return path.stat().st_size if path.is_file() else None
+        try:
+            found = (self._root / key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def read(self, key: str) -> bytes:
         """See Storage."""
@@ -97,7 +114,7 @@ class LocalStorage:
             yield partial
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
-            partial.chmod(0o666 & ~_umask())
+            partial.chmod(0o666 & ~_UMASK)
             partial.replace(final)
         finally:
             partial.unlink(missing_ok=True)
@@ -117,7 +134,7 @@ class LocalStorage:
 
     def delete_partial(self) -> None:
         """See Storage."""
-        for path in self._root.rglob(f"*{_PARTIAL}"):
+        for path in self._root.rglob(f".*{_PARTIAL}"):
             path.unlink(missing_ok=True)
 
 
@@ -130,6 +147,8 @@ def open_storage(uri: str) -> Storage:
     Raises:
         UserError: If the scheme is not supported or the path is a file.
     """
+    if not uri:
+        raise UserError("an empty path was given; pass a folder")
     scheme, separator, rest = uri.partition("://")
     if separator and scheme != "file":
         raise UserError(f"{uri}: {scheme}:// is not supported; pass a local folder")
@@ -139,7 +158,5 @@ def open_storage(uri: str) -> Storage:
     return LocalStorage(root)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_PARTIAL)

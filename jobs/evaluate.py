@@ -41,6 +41,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.lr and not args.hr:
         parser.error("--lr goes with --hr")
+    if args.epochs and not args.run:
+        parser.error("--epochs goes with --run")
     kernel: Kernel | None = args.kernel
     benchmark = (
         data_benchmark(args.data, kernel)

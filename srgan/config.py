@@ -17,7 +17,7 @@ Precision = Literal["float32", "mixed_bfloat16", "float64"]
 class Section(BaseModel):
     """Base of every part of the configuration: immutable, strict types, no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class GeneratorConfig(Section):
@@ -85,7 +85,7 @@ class Config(Section):
         pretrain: The SRResNet phase.
     """
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     precision: Precision = "float32"
     steps_per_call: int = Field(default=10, ge=1)
     generator: GeneratorConfig = GeneratorConfig()
@@ -128,9 +128,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         UserError: If the file does not read, or a key is unknown, missing or of a wrong value.
     """
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; pass a configuration file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text; pass a configuration file") from error
     content = _parse(text, str(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, see configs/demo.yaml")

@@ -68,6 +68,7 @@ def valid_photos(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("valid")
     cv2.imwrite(str(folder / "ihc.png"), photograph("ihc.png")[:101, :102])
     cv2.imwrite(str(folder / "retina.png"), photograph("retina.jpg")[600:700, 600:700])
+    cv2.imwrite(str(folder / "zgrey.png"), photograph("brick.png")[:60, :64])
     return folder
 
 

@@ -27,11 +27,33 @@ class Pair(NamedTuple):
 
 
 class File(NamedTuple):
-    """An image file: its name in the tables, its storage's URI and its key there."""
+    """An image: its name in the tables, its storage's URI, its key and, if known, sha256 there."""
 
     name: str
     uri: str
     key: str
+    sha256: str | None = None
+
+    def read(self) -> bytes:
+        """The file's bytes. Raises UserError if they are gone or not what the manifest says."""
+        try:
+            data = open_storage(self.uri).read(self.key)
+        except OSError as error:
+            raise UserError(f"{self.uri}/{self.key}: does not read: {error.strerror}") from error
+        found = sha256_hex(data)
+        if self.sha256 not in (None, found):
+            raise UserError(
+                f"{self.uri}/{self.key}: expected sha256 {self.sha256}, found {found}; "
+                "run the same jobs.prepare command again to restore it"
+            )
+        return data
+
+    def decode(self) -> Image:
+        """uint8 [H, W, 1 or 3]. Raises UserError as `read`, and if it does not decode."""
+        try:
+            return decode_image(self.read())
+        except ImageError as error:
+            raise UserError(f"{self.uri}/{self.key}: {error}") from error
 
 
 class Benchmark(NamedTuple):
@@ -53,10 +75,7 @@ class Benchmark(NamedTuple):
 
     def digest(self) -> str:
         """sha256 over the names and files: tells whether two evaluations saw the same images."""
-        files = [
-            f"{name} {sha256_hex(open_storage(uri).read(key))}"
-            for name, uri, key in (*self.hr, *(self.lr or ()))
-        ]
+        files = [f"{file.name} {sha256_hex(file.read())}" for file in (*self.hr, *(self.lr or ()))]
         return sha256_hex("\n".join(files).encode())
 
     def pair(self, number: int) -> Pair:
@@ -65,19 +84,20 @@ class Benchmark(NamedTuple):
         Raises:
             UserError: Naming the file that does not decode, or the two that do not match.
         """
-        name, hr_uri, hr_key = self.hr[number]
-        hr = crop_to_multiple(_decode(hr_uri, hr_key), self.scale)
+        hr_file = self.hr[number]
+        hr = crop_to_multiple(hr_file.decode(), self.scale)
         if self.lr is None:
             kernel = self.lr_kernel or "matlab"
-            return Pair(name, hr, imresize(hr, Fraction(1, self.scale), kernel))
-        _, lr_uri, lr_key = self.lr[number]
-        lr = _decode(lr_uri, lr_key)
+            return Pair(hr_file.name, hr, imresize(hr, Fraction(1, self.scale), kernel))
+        lr_file = self.lr[number]
+        lr = lr_file.decode()
         if hr.shape != (lr.shape[0] * self.scale, lr.shape[1] * self.scale, lr.shape[2]):
             raise UserError(
-                f"{hr_uri}/{hr_key} {_size(hr)} is not {self.scale} times {lr_uri}/{lr_key} "
+                f"{hr_file.uri}/{hr_file.key} {_size(hr)} is not {self.scale} times "
+                f"{lr_file.uri}/{lr_file.key} "
                 f"{_size(lr)}; pass the LR of this HR"
             )
-        return Pair(name, hr, lr)
+        return Pair(hr_file.name, hr, lr)
 
 
 def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
@@ -97,12 +117,16 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
         )
     settings = manifest.settings
     made_by = kernel or settings.kernel
-    lr = tuple(File(record.name, storage.uri, record.lr) for record in manifest.valid)
+    lr = tuple(
+        File(record.name, storage.uri, record.lr, record.lr_sha256) for record in manifest.valid
+    )
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
         scale=settings.scale,
         lr_kernel=made_by,
-        hr=tuple(File(record.name, storage.uri, record.hr) for record in manifest.valid),
+        hr=tuple(
+            File(record.name, storage.uri, record.hr, record.hr_sha256) for record in manifest.valid
+        ),
         lr=lr if made_by == settings.kernel else None,
     )
 
@@ -132,19 +156,12 @@ def _matching_lr(hr: tuple[File, ...], lr_uri: str, scale: int) -> tuple[File, .
     source = open_source(lr_uri, "valid")
     keys = {image.name: image.key for image in source.images}
     lr = []
-    for name, uri, key in hr:
-        match = keys.get(name) or keys.get(f"{name}x{scale}")
+    for file in hr:
+        match = keys.get(file.name) or keys.get(f"{file.name}x{scale}")
         if match is None:
-            raise UserError(f"{source.storage.uri}: holds no LR image for {uri}/{key}")
-        lr.append(File(name, source.storage.uri, match))
+            raise UserError(f"{source.storage.uri}: holds no LR image for {file.uri}/{file.key}")
+        lr.append(File(file.name, source.storage.uri, match))
     return tuple(lr)
-
-
-def _decode(uri: str, key: str) -> Image:
-    try:
-        return decode_image(open_storage(uri).read(key))
-    except ImageError as error:
-        raise UserError(f"{uri}/{key}: {error}") from error
 
 
 def _size(image: Image) -> str:

@@ -1,8 +1,8 @@
 """Scores the baselines and a run's generators on a benchmark; adds what is new."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 
 import keras
 import numpy as np
@@ -24,9 +24,10 @@ from srgan.evaluation.table import (
     SRGAN,
     ImageScore,
     read_scores,
+    write_scores,
     write_tables,
 )
-from srgan.run_layout import CONFIG_KEY, GENERATORS, generator_key
+from srgan.run_layout import CONFIG_KEY, DATASET_KEY, GENERATORS, generator_epoch, generator_key
 from srgan.upscale import load_generator, super_resolve
 
 Image = npt.NDArray[np.uint8]
@@ -75,7 +76,7 @@ def evaluate(
         "rounding": "SR rounded to uint8",
         "PSNR": "per image, then the mean; Y is 16 to 235; a grey image on its own values",
         "SSIM": "11x11 Gaussian, sigma 1.5, whole windows",
-        "run config sha256": sha256_hex(run.read(CONFIG_KEY)) if run else "none",
+        "run sha256": _run_identity(run) if run else "none",
     }
     old_protocol, scores = read_scores(out)
     if old_protocol is not None and old_protocol != protocol:
@@ -90,33 +91,44 @@ def evaluate(
     done = {row.epoch for row in scores if row.method == SRGAN}
     new = [epoch for epoch in wanted if epoch not in done]
     if scores and not new:
-        _log.info("%s: already complete, nothing to do", out.uri)
+        _log.info("%s: already complete, nothing to score", out.uri)
+        write_tables(out, protocol, scores)  # a kill may have come between scores and tables
         return out.uri
     total = len(benchmark.hr) * (len(new) + (0 if scores else 1))
     with Progress("evaluate", total, "images") as progress:
         if not scores:
             scores = _score_baselines(benchmark, kernel, out, progress)
-            write_tables(out, protocol, scores)
+            write_scores(out, protocol, scores)
         for epoch in new:
             assert run is not None
             network = load_generator(run, generator_key(epoch))
             scores += _score_generator(
                 network, epoch, benchmark=benchmark, kernel=kernel, out=out, progress=progress
             )
-            write_tables(out, protocol, scores)
+            write_scores(out, protocol, scores)
+    write_tables(out, protocol, scores)
     return out.uri
 
 
 def _epochs(run: Storage, epochs: Sequence[int] | None) -> list[int]:
     """The epochs to score: those asked for, else all generators of RUN, ascending."""
-    keys = [found.key for found in run.list(GENERATORS)]
-    stored = [int(PurePosixPath(key).stem.removeprefix("epoch-")) for key in keys]
+    found = [generator_epoch(stored.key) for stored in run.list(GENERATORS)]
+    stored = [epoch for epoch in found if epoch is not None]
     if not stored:
         raise UserError(f"{run.uri}: holds no generator; train it with jobs.train")
     missing = sorted(set(epochs or ()) - set(stored))
     if missing:
         raise UserError(f"{run.uri}: holds no generator of epoch {missing[0]}; it has {stored}")
     return sorted(set(epochs)) if epochs else stored
+
+
+def _run_identity(run: Storage) -> str:
+    """sha256 over the run's configuration and data set: tells RUNs apart, wherever they lie."""
+    try:
+        data_set = json.loads(run.read(DATASET_KEY))["manifest_sha256"]
+        return sha256_hex(run.read(CONFIG_KEY) + data_set.encode())
+    except OSError as error:
+        raise UserError(f"{run.uri}: lacks {CONFIG_KEY} or {DATASET_KEY}; pass a RUN") from error
 
 
 Upscale = Callable[[Pair], Image]

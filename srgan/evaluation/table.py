@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipeline.errors import UserError
 from data_pipeline.storage import Storage
 from srgan.evaluation.metrics import Scores
 
@@ -49,8 +50,14 @@ def read_scores(storage: Storage) -> tuple[dict[str, Any] | None, list[ImageScor
     """
     if storage.size(IMAGES_KEY) is None:
         return None, []
-    table = pq.read_table(pa.BufferReader(storage.read(IMAGES_KEY)))
-    protocol = json.loads(table.schema.metadata[_PROTOCOL])
+    try:
+        stored = pq.read_table(pa.BufferReader(storage.read(IMAGES_KEY)))
+        protocol = json.loads((stored.schema.metadata or {})[_PROTOCOL])
+        table = stored.cast(_SCHEMA)
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        raise UserError(
+            f"{storage.uri}/{IMAGES_KEY}: is damaged; delete it to score again"
+        ) from error
     scores = [
         ImageScore(
             row["epoch"],
@@ -63,8 +70,8 @@ def read_scores(storage: Storage) -> tuple[dict[str, Any] | None, list[ImageScor
     return protocol, scores
 
 
-def write_tables(storage: Storage, protocol: dict[str, Any], scores: list[ImageScore]) -> None:
-    """Writes images.parquet, scores.csv, psnr.csv and psnr.md, each whole or not at all."""
+def write_scores(storage: Storage, protocol: dict[str, Any], scores: list[ImageScore]) -> None:
+    """Writes images.parquet, whole or not at all."""
     columns: dict[str, list[Any]] = {
         "epoch": [row.epoch for row in scores],
         "method": [row.method for row in scores],
@@ -75,6 +82,10 @@ def write_tables(storage: Storage, protocol: dict[str, Any], scores: list[ImageS
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=schema), buffer)
     storage.write(IMAGES_KEY, buffer.getvalue())
+
+
+def write_tables(storage: Storage, protocol: dict[str, Any], scores: list[ImageScore]) -> None:
+    """Writes scores.csv, psnr.csv and psnr.md, each whole or not at all."""
     means = mean_scores(scores)
     storage.write("scores.csv", scores_csv(means, len({row.image for row in scores})).encode())
     storage.write("psnr.csv", psnr_csv(means).encode())

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.manifest import file_sha256
+from srgan.run_layout import CHECKPOINT_META
 from srgan.training.step import TrainState
 
 _ARRAYS = "state.npz"
-_META = "checkpoint.json"
 
 
 class DamagedCheckpointError(Exception):
@@ -32,7 +32,7 @@ def write_checkpoint(folder: Path, state: TrainState, *, step: int) -> None:
     arrays = folder / _ARRAYS
     np.savez(arrays, **state_arrays(state))  # type: ignore[arg-type]
     meta = {"step": step, "sha256": file_sha256(arrays)}
-    (folder / _META).write_text(json.dumps(meta))
+    (folder / CHECKPOINT_META).write_text(json.dumps(meta))
 
 
 def read_checkpoint(folder: Path, state: TrainState) -> int:
@@ -44,7 +44,7 @@ def read_checkpoint(folder: Path, state: TrainState) -> int:
     Raises:
         DamagedCheckpointError: Naming the file and what is wrong; the state is unchanged.
     """
-    meta = json.loads((folder / _META).read_text())
+    meta = json.loads((folder / CHECKPOINT_META).read_text())
     arrays = folder / _ARRAYS
     found = file_sha256(arrays)
     if found != meta["sha256"]:

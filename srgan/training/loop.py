@@ -29,13 +29,14 @@ class NonFiniteLossError(Exception):
     """The loss is infinite or not a number."""
 
 
-def train_worker(*, config_text: str, data_uri: str, run_uri: str) -> None:
+def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) -> None:
     """Trains from the last checkpoint, or from step 0, to the last epoch.
 
     Args:
         config_text: The configuration as YAML.
         data_uri: DATA.
         run_uri: RUN.
+        gpus: GPUs to mirror over; 0 for the CPU.
 
     Raises:
         DamagedShardError: If a shard is not what the manifest says.
@@ -43,7 +44,7 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str) -> None:
         NonFiniteLossError: Naming the steps; the last checkpoint stays.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    configure_devices()
+    configure_devices(gpus)
     config = parse_config(config_text, "config")
     data = open_storage(data_uri)
     manifest = require_manifest(data)
@@ -173,7 +174,9 @@ def _distributed_batches(
         patches,
         manifest,
         seed=config.seed,
-        **config.batch.model_dump(),
+        global_batch=config.batch.global_batch,
+        hr_crop=config.batch.hr_crop,
+        permute_colours=config.batch.permute_colours,
     )
 
     def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:

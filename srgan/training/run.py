@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any
 
 import ray
 from ray.train import CheckpointConfig, RunConfig, ScalingConfig
@@ -12,7 +13,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.storage import Storage, open_storage
 from srgan.config import Config, differing_keys, dump_config, parse_config
-from srgan.run_layout import CHECKPOINTS, CONFIG_KEY, DATASET_KEY
+from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS, CONFIG_KEY, DATASET_KEY
 from srgan.training.metrics_log import read_metrics
 
 _CHECKPOINTS_KEPT = 2
@@ -38,7 +39,7 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
     _check_fit(config, manifest, data)
     identity = {"uri": data.uri, "manifest_sha256": manifest.sha256()}
     _check_same_run(run, config, identity)
-    if _finished_epochs(run) >= config.pretrain.epochs:
+    if _is_finished(run, config.pretrain.epochs):
         _log.info("%s: all %d epochs are done already", run.uri, config.pretrain.epochs)
         return
     with ray_session():
@@ -52,6 +53,7 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
                 "config_text": dump_config(config),
                 "data_uri": data.uri,
                 "run_uri": run.uri,
+                "gpus": int(scaling.resources_per_worker["GPU"]),
             },
             scaling_config=scaling,
             run_config=RunConfig(
@@ -66,7 +68,7 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
             raise KeyboardInterrupt from stop
 
 
-def _worker(arguments: dict[str, str]) -> None:
+def _worker(arguments: dict[str, Any]) -> None:
     # Imports TensorFlow, which only workers need: the driver may sit on a small head node.
     from srgan.training.loop import train_worker
 
@@ -76,7 +78,9 @@ def _worker(arguments: dict[str, str]) -> None:
 def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
     settings, batch = manifest.settings, config.batch
     if settings.scale & (settings.scale - 1):
-        raise UserError(f"{data.uri}: has scale {settings.scale}; the generator needs 2, 4 or 8")
+        raise UserError(
+            f"{data.uri}: has scale {settings.scale}; the generator needs a power of two"
+        )
     if batch.hr_crop % settings.scale:
         raise UserError(
             f"batch.hr_crop {batch.hr_crop}: must be a multiple of the scale {settings.scale}"
@@ -110,27 +114,36 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
             )
 
 
-def _finished_epochs(run: Storage) -> int:
+def _is_finished(run: Storage, epochs: int) -> bool:
+    """Whether the last epoch is in the log and its checkpoint is stored."""
     records = read_metrics(run)
-    return int(records[-1]["epoch"]) if records else 0
+    if not records or records[-1]["epoch"] < epochs:
+        return False
+    stored = (
+        json.loads(run.read(found.key))["step"]
+        for found in run.list(f"{CHECKPOINTS}/")
+        if found.key.endswith(CHECKPOINT_META)
+    )
+    return records[-1]["step"] in stored
 
 
 def _scaling(gpus: int | None, global_batch: int) -> ScalingConfig:
     """One worker with `gpus` GPUs, or with every CPU of the largest node."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    most = {kind: int(max(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU")}
-    gpus = most["GPU"] if gpus is None else gpus
-    if gpus > most["GPU"]:
+    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
+    available = int(largest.get("GPU", 0))
+    gpus = available if gpus is None else gpus
+    if not 0 <= gpus <= available:
         raise UserError(
-            f"--gpus-per-worker {gpus}: the largest node has {most['GPU']} GPUs; "
-            "lower it, or pass 0 to train on the CPU"
+            f"--gpus-per-worker {gpus}: the largest node has {available} GPUs; "
+            "pass one of 0 (the CPU) to that"
         )
     if global_batch % max(gpus, 1):
         raise UserError(
             f"batch.global_batch {global_batch}: does not divide among {gpus} GPUs; "
             "choose a multiple"
         )
-    cpus = max(1, most["CPU"])
+    cpus = max(1, int(largest.get("CPU", 1)))
     return ScalingConfig(
         num_workers=1, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, "GPU": gpus}
     )

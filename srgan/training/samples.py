@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.images import decode_image, encode_png
+from data_pipeline.images import as_rgb, decode_image, encode_png
 from data_pipeline.manifest import Manifest
 from data_pipeline.storage import Storage
 from srgan.run_layout import samples_key
@@ -21,7 +21,7 @@ def sample_pairs(storage: Storage, manifest: Manifest) -> list[tuple[Image, Imag
     pairs = []
     scale = manifest.settings.scale
     for record in manifest.valid[:_SAMPLE_ROWS]:
-        lr, hr = (decode_image(storage.read(key)) for key in (record.lr, record.hr))
+        lr, hr = (as_rgb(decode_image(storage.read(key))) for key in (record.lr, record.hr))
         top, left = (max(0, (side - _SAMPLE_LR_SIDE) // 2) for side in lr.shape[:2])
         bottom, right = top + _SAMPLE_LR_SIDE, left + _SAMPLE_LR_SIDE
         crop = hr[top * scale : bottom * scale, left * scale : right * scale]

@@ -46,9 +46,11 @@ def test_layout_and_manifest(small_data, photos):
         "valid/hr",
         "valid/hr/ihc.png",
         "valid/hr/retina.png",
+        "valid/hr/zgrey.png",
         "valid/lr_x4",
         "valid/lr_x4/ihc.png",
         "valid/lr_x4/retina.png",
+        "valid/lr_x4/zgrey.png",
     }
     manifest = json.loads((small_data / "manifest.json").read_text())
     assert manifest["format_version"] == 1
@@ -72,6 +74,8 @@ def test_validation_images_are_whole_and_their_lr_is_bicubic(small_data, valid_p
     np.testing.assert_array_equal(hr, source[:100, :100])
     lr = decode_image((small_data / "valid/lr_x4/ihc.png").read_bytes())
     np.testing.assert_array_equal(lr, imresize(hr, 0.25))
+    grey = decode_image((small_data / "valid/hr/zgrey.png").read_bytes())
+    assert grey.shape == (60, 64, 1)  # to be scored on its own values
 
 
 def test_same_bytes_on_one_core_and_on_two(tiny_shards, tmp_path, photos, valid_photos):
@@ -173,6 +177,74 @@ def test_bad_images_are_all_named_and_good_ones_kept(tiny_shards, tmp_path, phot
     shutil.copy(photos / "rocket.png", source / "rocket.png")
     shutil.copy(photos / "astronaut.png", source / "astronaut.png")
     assert prepare(data_settings(source), str(out)).num_patches > 0
+
+
+def test_an_image_that_moves_to_the_other_source_is_noticed(tmp_path, photos, valid_photos):
+    source, valid, out = tmp_path / "source", tmp_path / "valid", tmp_path / "out"
+    shutil.copytree(photos, source)
+    shutil.copytree(valid_photos, valid)
+    prepare(data_settings(source, valid), str(out))
+    shutil.move(source / "camera.png", valid / "camera.png")
+    with pytest.raises(UserError, match="images have changed since"):
+        prepare(data_settings(source, valid), str(out))
+
+
+def test_leftovers_of_an_attempt_with_more_images_are_removed(tiny_shards, tmp_path, photos):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(photos, source)
+    (source / "zz.png").write_text("no image")
+    with pytest.raises(UserError, match=r"zz\.png"):
+        prepare(data_settings(source), str(out))
+    for name in ("zz.png", "rocket.png", "astronaut.png"):
+        (source / name).unlink()
+    prepare(data_settings(source), str(out))
+    prepare(data_settings(source), str(tmp_path / "fresh"))
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_damaged_validation_image_is_made_again(tmp_path, small_data, photos, valid_photos):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_data, copy)
+    (copy / "valid/hr/ihc.png").write_bytes(b"")
+    prepare(data_settings(photos, valid_photos), str(copy))
+    assert contents(copy) == contents(small_data)
+
+
+@pytest.mark.parametrize("out", [".", "inside", ".."])
+def test_data_within_its_source_is_refused(tmp_path, photos, out):
+    source = tmp_path / "parent" / "source"
+    shutil.copytree(photos, source)
+    before = contents(tmp_path)
+    where = os.path.normpath(source / out)
+    with pytest.raises(UserError, match="choose a folder beside it"):
+        prepare(data_settings(source), where)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, photos):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine.png").write_text("precious")
+    with pytest.raises(UserError, match=r"holds other files \(train/mine\.png\)"):
+        prepare(data_settings(photos), str(tmp_path))
+    assert contents(tmp_path).keys() == {"train", "train/mine.png"}
+
+
+def test_a_validation_image_too_small_to_score_is_named(tmp_path, photos):
+    valid = tmp_path / "valid"
+    valid.mkdir()
+    cv2.imwrite(str(valid / "tiny.png"), np.zeros((18, 40), np.uint8))
+    with pytest.raises(UserError, match=r"tiny\.png: 40x16 pixels are less than 19x19; it cannot"):
+        prepare(data_settings(photos, valid), str(tmp_path / "out"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, photos):
+    settings = data_settings(photos)
+    (tmp_path / "progress").mkdir()
+    (tmp_path / "progress/settings.json").write_text(settings.model_dump_json())
+    (tmp_path / "train").write_text("a file where a folder must be")
+    with pytest.raises(UserError, match="cannot write") as error:
+        prepare(settings, str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_a_validation_image_that_is_trained_on_is_refused(tmp_path, photos):

@@ -1,3 +1,5 @@
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -55,6 +57,14 @@ def test_a_cut_file_is_refused(suffix, part):
     whole = encoded(COLOUR, suffix)
     with pytest.raises(ImageError, match="does not decode"):
         decode_image(whole[: int(len(whole) * part)])
+
+
+def test_a_png_that_claims_to_be_huge_is_refused():
+    claim = bytearray(encoded(COLOUR))
+    claim[16:24] = (60000).to_bytes(4, "big") * 2
+    claim[29:33] = zlib.crc32(claim[12:29]).to_bytes(4, "big")
+    with pytest.raises(ImageError, match="does not decode"):
+        decode_image(bytes(claim))
 
 
 def test_a_damaged_png_is_refused():

@@ -58,6 +58,8 @@ def test_what_cannot_be_opened_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="is a file"):
         open_storage(str(tmp_path / "file"))
+    with pytest.raises(UserError, match="an empty path"):
+        open_storage("")
     with pytest.raises(UserError, match="gs://bucket/x: gs:// is not supported"):
         open_storage("gs://bucket/x")
 

@@ -123,6 +123,12 @@ def test_train_more_gpus_than_there_are(command, tmp_path, small_data):
         *("--set", "batch.hr_crop=32", "--gpus-per-worker", 3),
     )
     assert_refused(result, "--gpus-per-worker 3: the largest node has 0 GPUs")
+    result = command(
+        train,
+        *("--config", DEMO, "--data", small_data, "--run", tmp_path / "run"),
+        *("--set", "batch.hr_crop=32", "--gpus-per-worker", -1),
+    )
+    assert_refused(result, "--gpus-per-worker -1")
     assert files(tmp_path) == []
 
 
@@ -137,6 +143,8 @@ def test_evaluate_wrong_arguments(command, tmp_path, photos, small_data):
     assert_refused(result, "holds no generator")
     result = command(evaluate, "--hr", photos, "--out", tmp_path / "x", "--epochs", "5,ten")
     assert_refused(result, "5,ten: expected epochs")
+    result = command(evaluate, "--hr", photos, "--out", tmp_path / "x", "--epochs", "5")
+    assert_refused(result, "--epochs goes with --run")
     assert files(tmp_path) == []
 
 

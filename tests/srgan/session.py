@@ -41,7 +41,9 @@ class Session:
             PatchSet(storage, manifest),
             manifest,
             seed=config.seed,
-            **config.batch.model_dump(),
+            global_batch=config.batch.global_batch,
+            hr_crop=config.batch.hr_crop,
+            permute_colours=config.batch.permute_colours,
         )
         devices = [f"/cpu:{number}" for number in range(replicas)]
         self.strategy = tf.distribute.MirroredStrategy(devices)

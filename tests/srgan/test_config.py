@@ -54,6 +54,8 @@ def test_overrides_are_yaml_and_floats_may_lack_a_point():
             "precision=float16",
             r"precision: input should be 'float32', 'mixed_bfloat16' or 'float64'",
         ),
+        ("seed=4294967296", "seed: input should be less than or equal to 4294967295"),
+        ("pretrain.learning_rate.initial=.inf", "should be a finite number"),
         ("batch.global_batch", "expected KEY=VALUE"),
         ("seed.deep=1", "seed is not a section"),
         ("seed=[", "is not YAML"),
@@ -81,6 +83,9 @@ def test_a_wrong_file_is_named(text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no\.yaml: No such file"):
         load_config(tmp_path / "no.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"binary\.yaml: is not UTF-8"):
+        load_config(tmp_path / "binary.yaml")
 
 
 def test_differing_keys():

@@ -23,6 +23,7 @@ def run(tmp_path):
     """A RUN with two generators."""
     storage = open_storage(str(tmp_path / "run"))
     storage.write("config.yaml", b"seed: 0\n")
+    storage.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "abc"}')
     keras.utils.set_random_seed(0)
     for epoch in (1, 2):
         save_generator(generator(blocks=1, filters=4), storage, epoch)
@@ -42,7 +43,7 @@ def test_tables_hold_the_means_of_the_pictures(small_data, run):
     out = evaluate_data(small_data, run)
     assert out.uri == f"{run.uri}/evaluation/small"
     sr_psnr, sr_ssim = [], []
-    for name in ("ihc", "retina"):
+    for name in ("ihc", "retina", "zgrey"):
         hr = decode_image((small_data / f"valid/hr/{name}.png").read_bytes())
         sr = decode_image(out.read(f"sr/epoch-0002/{name}.png"))
         values = score(hr, sr, border=4)
@@ -59,7 +60,7 @@ def test_tables_hold_the_means_of_the_pictures(small_data, run):
     assert float(scores["srgan", "2"]["psnr_rgb"]) == pytest.approx(np.mean(sr_psnr), abs=1e-4)
     assert float(scores["srgan", "2"]["ssim_y"]) == pytest.approx(np.mean(sr_ssim), abs=1e-4)
     assert scores["hr", ""]["psnr_rgb"] == "inf"
-    assert {row["num_images"] for row in scores.values()} == {"2"}
+    assert {row["num_images"] for row in scores.values()} == {"3"}
     table = rows(out, "psnr.csv")
     assert list(table[0]) == ["epoch", "nearest", "bicubic", "srgan", "hr"]
     assert [row["epoch"] for row in table] == ["1", "2"]
@@ -73,19 +74,56 @@ def test_the_picture_has_four_crops_a_row(small_data, run):
     out = evaluate_data(small_data, run, epochs=[2])
     picture = decode_image(out.read("comparison/epoch-0002.png"))
     crop = 2 * 100  # the validation images are 100 pixels wide, shown twice as large
-    assert picture.shape == (2 * (28 + crop + 6), 4 * crop + 3 * 6, 3)
+    rows_height = 2 * (28 + crop + 6) + (28 + 2 * 60 + 6)
+    assert picture.shape == (rows_height, 4 * crop + 3 * 6, 3)
     hr = decode_image((small_data / "valid/hr/ihc.png").read_bytes())
     np.testing.assert_array_equal(picture[28 : 28 + crop : 2, -crop::2], hr)
 
 
 def test_only_what_is_new_is_scored(small_data, run, caplog):
     evaluate_data(small_data, run, epochs=[1])
-    run.delete("generators/epoch-0001.keras")  # would fail if it were read again
+    run.write("generators/epoch-0001.keras", b"fails if it is read again")
+    run.write("generators/notes.txt", b"no generator: passed over")
     out = evaluate_data(small_data, run)
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1", "2"]
     with caplog.at_level("INFO"):
         evaluate_data(small_data, run)
     assert "already complete" in caplog.text
+
+
+def test_tables_that_a_kill_left_out_are_made_from_the_scores(small_data, run):
+    out = evaluate_data(small_data, run)
+    names = ("psnr.csv", "psnr.md", "scores.csv")
+    before = {name: out.read(name) for name in names}
+    for name in names:
+        out.delete(name)
+    evaluate_data(small_data, run)
+    assert {name: out.read(name) for name in names} == before
+
+
+def test_scores_of_another_run_or_data_set_are_not_mixed(small_data, run):
+    out = evaluate_data(small_data, run)
+    run.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "other"}')
+    with pytest.raises(UserError, match=r"another protocol \(run sha256"):
+        evaluate_data(small_data, run)
+    run.delete("dataset.json")
+    with pytest.raises(UserError, match=r"lacks config\.yaml or dataset\.json; pass a RUN"):
+        evaluate_data(small_data, run, out_uri=out.uri)
+
+
+def test_damaged_scores_are_named(small_data, run):
+    out = evaluate_data(small_data, run)
+    out.write("images.parquet", out.read("images.parquet")[:-9])
+    with pytest.raises(UserError, match=r"images\.parquet: is damaged; delete it"):
+        evaluate_data(small_data, run)
+
+
+def test_a_damaged_validation_image_is_named(small_data, run, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(small_data, data)
+    shutil.copy(data / "valid/hr/ihc.png", data / "valid/hr/retina.png")
+    with pytest.raises(UserError, match=r"valid/hr/retina\.png: expected sha256 \w+, found \w+"):
+        evaluate_data(data, run)
 
 
 def test_baselines_alone(small_data, tmp_path):
