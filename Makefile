@@ -16,7 +16,7 @@ setup: .venv/.installed
 
 .venv/.installed: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
-	  echo "error: $$($(PYTHON) --version 2>&1) at $(PYTHON) does not do: Python 3.10 to 3.13 is" \
+	  echo "error: $$($(PYTHON) --version 2>&1) at $(PYTHON) cannot be used: Python 3.10 to 3.13 is" \
 	    "needed; name one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r constraints.txt
