@@ -1,4 +1,4 @@
-"""The one error that means: the user's input is wrong."""
+"""Errors that a job reports in one line, without a traceback."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Jobs print it to stderr without a traceback and exit with code 2.
     """
+
+
+class JobFailedError(Exception):
+    """Anything else that one line explains; the traceback is in the log. Exit code 1."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from data_pipeline.errors import UserError
+from data_pipeline.errors import JobFailedError, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +25,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except JobFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(1)

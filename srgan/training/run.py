@@ -5,11 +5,11 @@ import logging
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.tensorflow import TensorflowTrainer
 
 from data_pipeline.cluster import ray_session
-from data_pipeline.errors import UserError
+from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.storage import Storage, open_storage
 from srgan.config import Config, differing_keys, dump_config, parse_config
@@ -33,6 +33,8 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
     Raises:
         UserError: If the configuration does not fit DATA or the cluster, or RUN was begun with
             another configuration or data set. RUN is unchanged then.
+        JobFailedError: If a worker fails; the last checkpoint stays.
+        KeyboardInterrupt: After SIGINT; the last checkpoint stays.
     """
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
@@ -66,6 +68,15 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
             trainer.fit()
         except SystemExit as stop:  # how Ray Train ends after SIGINT
             raise KeyboardInterrupt from stop
+        except TrainingFailedError as error:
+            raise JobFailedError(f"training failed: {_reason(error)}") from error
+
+
+def _reason(error: TrainingFailedError) -> str:
+    """What the first worker that failed said: the last line of its traceback."""
+    failures = getattr(error, "worker_failures", {})
+    first = failures[min(failures)] if failures else error
+    return str(first).strip().splitlines()[-1]
 
 
 def _worker(arguments: dict[str, Any]) -> None:
