@@ -73,7 +73,7 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
 
 
 def _reason(error: TrainingFailedError) -> str:
-    """What the first worker that failed said: the last line of its traceback."""
+    """What the first worker that failed said, in one line."""
     failures = getattr(error, "worker_failures", {})
     first = failures[min(failures)] if failures else error
     return str(first).strip().splitlines()[-1]
