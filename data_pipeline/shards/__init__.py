@@ -1,6 +1,5 @@
 """Shard files: raw uint8 HR/LR patches with random access, in one of two formats."""
 
-from types import TracebackType
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -31,12 +30,7 @@ class ShardWriter(Protocol):
 
     def __enter__(self) -> "ShardWriter": ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
     def write(self, image_name: str, patches: list[Patch]) -> None:
         """Appends an image's patches."""

@@ -1,7 +1,6 @@
 """Arrow IPC shards: one record batch per image, fixed-size binary columns, memory-mapped."""
 
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +27,7 @@ class ArrowShardWriter:
     def __enter__(self) -> "ArrowShardWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._writer.close()
         self._sink.close()
 

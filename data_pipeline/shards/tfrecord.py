@@ -4,7 +4,6 @@ Features: image (bytes), top and left (int64), hr and lr (raw uint8 bytes).
 """
 
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import tensorflow as tf
@@ -28,12 +27,7 @@ class TFRecordShardWriter:
     def __enter__(self) -> "TFRecordShardWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._writer.close()
 
     def write(self, image_name: str, patches: list[Patch]) -> None:
