@@ -7,88 +7,37 @@ the number of workers or the order in which they finish.
 """
 
 import logging
-import zlib
 from collections.abc import Sequence
-from fractions import Fraction
 from itertools import chain
-from typing import NamedTuple
 
-import cv2
-import numpy as np
 import ray
 from pydantic import ValidationError
 
 from data_pipeline.cluster import ray_session
 from data_pipeline.errors import UserError
-from data_pipeline.images import Image, ImageError, as_rgb, decode_image, encode_png
-from data_pipeline.imresize import imresize
 from data_pipeline.manifest import (
     FORMAT_VERSION,
     MANIFEST_KEY,
     DataSettings,
-    ImageRecord,
     Manifest,
     PartRecord,
     ShardRecord,
     ValidRecord,
     differing_fields,
-    file_sha256,
     read_manifest,
     sha256_hex,
 )
-from data_pipeline.patches import aligned_patches, crop_to_multiple
+from data_pipeline.parts import PROGRESS, Outcome, Task, build_part
 from data_pipeline.progress import Progress
-from data_pipeline.shards import Patch
-from data_pipeline.shards.formats import open_shard, shard_writer
 from data_pipeline.sources import SAMPLES, Source, SourceImage, open_source
 from data_pipeline.storage import Storage, open_storage
 
 # Encoded image bytes per shard: about one DIV2K image, some 30 MB of raw patches.
 _SHARD_SOURCE_BYTES = 4 << 20
 
-# Validation images must be large enough to be scored within their border.
-_SSIM_WINDOW = 11
-
-_PROGRESS = "progress/"
-_SETTINGS_KEY = _PROGRESS + "settings.json"
+_SETTINGS_KEY = PROGRESS + "settings.json"
 
 _log = logging.getLogger(__name__)
-
-
-class _Task(NamedTuple):
-    """One unit of work: a shard of several images, or one validation pair."""
-
-    name: str
-    images: tuple[SourceImage, ...]
-    source_uri: str
-    is_shard: bool
-
-    @property
-    def progress_key(self) -> str:
-        return f"{_PROGRESS}{self.name}.json"
-
-
-class _Pair(NamedTuple):
-    """A source image's sha256 and its aligned pair, uint8 [H, W, 1 or 3]."""
-
-    sha256: str
-    hr: Image
-    lr: Image
-
-
-class _UnusableImagesError(Exception):
-    """Images of one task that cannot be used, with the reason for each."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__(*problems)
-        self.problems = problems
-
-
-class _Outcome(NamedTuple):
-    """A task's record, or the images that cannot be used with the reason for each."""
-
-    record: PartRecord | None
-    problems: tuple[str, ...]
 
 
 def prepare(settings: DataSettings, out_uri: str) -> Manifest:
@@ -137,7 +86,7 @@ def prepare(settings: DataSettings, out_uri: str) -> Manifest:
     _refuse_leaks(manifest)
     _delete_leftovers(storage, manifest)
     storage.write(MANIFEST_KEY, manifest.to_json())
-    for found in storage.list(_PROGRESS):
+    for found in storage.list(PROGRESS):
         storage.delete(found.key)
     return manifest
 
@@ -166,7 +115,7 @@ def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
             )
 
 
-def _plan(train: Source, valid: Source | None) -> list[_Task]:
+def _plan(train: Source, valid: Source | None) -> list[Task]:
     """Groups consecutive training images into shards by their encoded size."""
     groups: list[list[SourceImage]] = []
     room = 0
@@ -177,12 +126,12 @@ def _plan(train: Source, valid: Source | None) -> list[_Task]:
         groups[-1].append(image)
         room -= image.size
     tasks = [
-        _Task(f"train/{number:05}", tuple(group), train.storage.uri, True)
+        Task(f"train/{number:05}", tuple(group), train.storage.uri, True)
         for number, group in enumerate(groups)
     ]
     if valid:
         tasks += [
-            _Task(f"valid/{image.name}", (image,), valid.storage.uri, False)
+            Task(f"valid/{image.name}", (image,), valid.storage.uri, False)
             for image in valid.images
         ]
     return tasks
@@ -193,12 +142,12 @@ def _inputs(record: PartRecord) -> list[tuple[str, int]]:
     return [(image.name, image.bytes) for image in images]
 
 
-def _matches(record: PartRecord, task: _Task) -> bool:
+def _matches(record: PartRecord, task: Task) -> bool:
     return _inputs(record) == [(image.name, image.size) for image in task.images]
 
 
 def _matching_manifest(
-    storage: Storage, settings: DataSettings, tasks: Sequence[_Task]
+    storage: Storage, settings: DataSettings, tasks: Sequence[Task]
 ) -> Manifest | None:
     """DATA's manifest, after a check that DATA is of these settings and these images."""
     manifest = read_manifest(storage)
@@ -250,7 +199,7 @@ def _is_stored(storage: Storage, record: PartRecord) -> bool:
 
 
 def _finished_records(
-    storage: Storage, tasks: Sequence[_Task], manifest: Manifest | None
+    storage: Storage, tasks: Sequence[Task], manifest: Manifest | None
 ) -> dict[str, PartRecord]:
     """Records of the tasks that need not run again, by task name."""
     finished: dict[str, PartRecord] = {}
@@ -262,7 +211,7 @@ def _finished_records(
     return finished
 
 
-def _progress_record(storage: Storage, task: _Task) -> PartRecord | None:
+def _progress_record(storage: Storage, task: Task) -> PartRecord | None:
     if storage.size(task.progress_key) is None:
         return None
     kind: type[PartRecord] = ShardRecord if task.is_shard else ValidRecord
@@ -274,7 +223,7 @@ def _progress_record(storage: Storage, task: _Task) -> PartRecord | None:
 
 
 def _run(
-    tasks: Sequence[_Task],
+    tasks: Sequence[Task],
     settings: DataSettings,
     storage: Storage,
     records: dict[str, PartRecord],
@@ -284,12 +233,12 @@ def _run(
         return []
     problems: dict[str, tuple[str, ...]] = {}
     with ray_session(), Progress("prepare", len(tasks), "parts") as progress:
-        remote = ray.remote(num_cpus=1, max_retries=3)(_build)
+        remote = ray.remote(num_cpus=1, max_retries=3)(build_part)
         pending = {remote.remote(task, settings, storage.uri): task for task in tasks}
         while pending:
             done, _ = ray.wait(list(pending))
             task = pending.pop(done[0])
-            outcome: _Outcome = ray.get(done[0])
+            outcome: Outcome = ray.get(done[0])
             if outcome.record:
                 records[task.name] = outcome.record
             else:
@@ -316,129 +265,3 @@ def _delete_leftovers(storage: Storage, manifest: Manifest) -> None:
     for found in (*storage.list("train/"), *storage.list("valid/")):
         if found.key not in known:
             storage.delete(found.key)
-
-
-def _build(task: _Task, settings: DataSettings, out_uri: str) -> _Outcome:
-    """Body of the Ray task: builds one part, whole under its final name or not at all."""
-    cv2.setNumThreads(1)  # Ray runs one task per core
-    build = _build_shard if task.is_shard else _build_valid
-    try:
-        source, storage = open_storage(task.source_uri), open_storage(out_uri)
-        record = build(task, settings, source, storage)
-        storage.write(task.progress_key, record.model_dump_json().encode())
-    except _UnusableImagesError as error:
-        return _Outcome(None, error.problems)
-    except UserError as error:  # would reach the driver as a RayTaskError with a traceback
-        return _Outcome(None, (str(error),))
-    return _Outcome(record, ())
-
-
-def _build_shard(
-    task: _Task, settings: DataSettings, source: Storage, storage: Storage
-) -> ShardRecord:
-    key = f"{task.name}.{settings.format}"
-    images: list[ImageRecord] = []
-    problems: list[str] = []
-    checksum = 0
-    with storage.stage(key) as path:
-        with shard_writer(settings.format, path, settings.geometry) as writer:
-            for image in task.images:
-                try:
-                    pair = _load_pair(image, settings, source)
-                    _check_size(
-                        pair.hr, settings.patch_size, "pass a smaller --patch-size or leave it out"
-                    )
-                except ImageError as error:
-                    problems.append(f"{source.uri}/{image.key}: {error}")
-                    continue
-                patches = [
-                    Patch(*fields)
-                    for fields in aligned_patches(
-                        as_rgb(pair.hr),
-                        as_rgb(pair.lr),
-                        scale=settings.scale,
-                        patch_size=settings.patch_size,
-                        stride=settings.stride,
-                    )
-                ]
-                writer.write(image.name, patches)
-                for patch in patches:
-                    checksum = _patch_checksum(patch.hr, patch.lr, checksum)
-                images.append(
-                    ImageRecord(
-                        name=image.name,
-                        sha256=pair.sha256,
-                        bytes=image.size,
-                        height=pair.hr.shape[0],
-                        width=pair.hr.shape[1],
-                        patches=len(patches),
-                    )
-                )
-        if problems:
-            raise _UnusableImagesError(tuple(problems))
-        record = ShardRecord(
-            path=key,
-            bytes=path.stat().st_size,
-            sha256=file_sha256(path),
-            patches=sum(image.patches for image in images),
-            images=tuple(images),
-            offsets=tuple(writer.offsets),
-        )
-        reader = open_shard(settings.format, path, settings.geometry, record.offsets)
-        read_back = 0
-        for index in range(len(reader)):
-            read_back = _patch_checksum(*reader.pair(index), read_back)
-        if (len(reader), read_back) != (record.patches, checksum):
-            raise OSError(f"{key}: what was written does not read back; is the disk full or bad?")
-    return record
-
-
-def _patch_checksum(hr: Image, lr: Image, value: int) -> int:
-    for image in (hr, lr):
-        value = zlib.crc32(np.ascontiguousarray(image).data, value)
-    return value
-
-
-def _build_valid(
-    task: _Task, settings: DataSettings, source: Storage, storage: Storage
-) -> ValidRecord:
-    (image,) = task.images
-    try:
-        pair = _load_pair(image, settings, source)
-        smallest = 2 * settings.scale + _SSIM_WINDOW
-        _check_size(pair.hr, smallest, "it cannot be scored; leave it out")
-    except ImageError as error:
-        raise _UnusableImagesError((f"{source.uri}/{image.key}: {error}",)) from error
-    hr_key = f"valid/hr/{image.name}.png"
-    lr_key = f"valid/lr_x{settings.scale}/{image.name}.png"
-    hr_png, lr_png = encode_png(pair.hr), encode_png(pair.lr)
-    storage.write(hr_key, hr_png)
-    storage.write(lr_key, lr_png)
-    return ValidRecord(
-        name=image.name,
-        sha256=pair.sha256,
-        bytes=image.size,
-        height=pair.hr.shape[0],
-        width=pair.hr.shape[1],
-        hr=hr_key,
-        hr_sha256=sha256_hex(hr_png),
-        lr=lr_key,
-        lr_sha256=sha256_hex(lr_png),
-    )
-
-
-def _load_pair(image: SourceImage, settings: DataSettings, source: Storage) -> _Pair:
-    """Reads an image and makes its LR. Raises ImageError if it cannot be used."""
-    try:
-        data = source.read(image.key)
-    except OSError as error:
-        raise ImageError(f"does not read: {error.strerror}") from error
-    hr = crop_to_multiple(decode_image(data), settings.scale)
-    _check_size(hr, settings.scale, "leave it out")
-    return _Pair(sha256_hex(data), hr, imresize(hr, Fraction(1, settings.scale), settings.kernel))
-
-
-def _check_size(hr: Image, smallest: int, mend: str) -> None:
-    height, width = hr.shape[:2]
-    if min(height, width) < smallest:
-        raise ImageError(f"{width}x{height} pixels are less than {smallest}x{smallest}; {mend}")
