@@ -64,6 +64,9 @@ def prepare(settings: DataSettings, out_uri: str) -> Manifest:
     if manifest and _is_complete(storage, manifest):
         _log.info("%s: already complete, nothing to do", storage.uri)
         return manifest
+    if manifest is None and _begun_settings(storage) != settings:
+        for found in storage.list(PROGRESS):  # no shard is among them: see _matching_manifest
+            storage.delete(found.key)
     storage.write(_SETTINGS_KEY, settings.model_dump_json(indent=1).encode())
     storage.delete_partial()
     records = _finished_records(storage, tasks, manifest)
@@ -75,7 +78,7 @@ def prepare(settings: DataSettings, out_uri: str) -> Manifest:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         for problem in problems[1:]:
             _log.error("%s", problem)
-        raise UserError(f"{problems[0]}{more}; mend or remove it and run the same command again")
+        raise UserError(f"{problems[0]}{more}; mend that and run it again")
     built = [records[task.name] for task in tasks]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -155,7 +158,9 @@ def _matching_manifest(
         raise UserError(
             f"{storage.uri}: holds other files ({storage.list()[0].key}); choose another --out"
         )
-    old = manifest.settings if manifest else _begun_settings(storage)
+    has_shards = bool(storage.list(f"{PROGRESS}train/"))
+    begun = _begun_settings(storage) if has_shards else None
+    old = manifest.settings if manifest else begun
     if old and (differences := differing_fields(old, settings)):
         raise UserError(
             f"{storage.uri}: was made with other settings ({'; '.join(differences)}); "

@@ -109,6 +109,8 @@ def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
 
 
 def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> None:
+    if not read_metrics(run):
+        return  # stopped before its first epoch ended: there is nothing to lose
     if run.size(CONFIG_KEY) is not None:
         old = parse_config(run.read(CONFIG_KEY).decode(), f"{run.uri}/{CONFIG_KEY}")
         if differences := differing_keys(old, config):

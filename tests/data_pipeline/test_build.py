@@ -155,6 +155,16 @@ def test_other_settings_are_refused_by_name(tmp_path, small_data, photos, valid_
     assert contents(copy) == before
 
 
+def test_other_settings_are_welcome_before_the_first_shard(tmp_path, photos, valid_photos):
+    """As after "pass a smaller --patch-size": validation pairs are made, no shard is."""
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="pass a smaller --patch-size"):
+        prepare(data_settings(photos, valid_photos, patch_size=128), str(out))
+    prepare(data_settings(photos, valid_photos), str(out))
+    prepare(data_settings(photos, valid_photos), str(tmp_path / "fresh"))
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
 def test_a_changed_source_is_refused_by_name(tmp_path, photos):
     source = tmp_path / "source"
     shutil.copytree(photos, source)

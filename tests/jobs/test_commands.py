@@ -62,7 +62,9 @@ def test_prepare_an_image_that_does_not_decode(command, tmp_path, photos):
     shutil.copytree(photos, source)
     (source / "bad.png").write_bytes((source / "camera.png").read_bytes()[:1000])
     arguments = ["--source", source, "--out", tmp_path / "out", "--patch-size", 48, "--stride", 24]
-    assert_refused(command(prepare, *arguments), "bad.png: does not decode", "remove it and run")
+    assert_refused(
+        command(prepare, *arguments), "bad.png: does not decode", "mend that and run it again"
+    )
     assert not (tmp_path / "out" / "manifest.json").exists()
     (source / "bad.png").unlink()
     assert command(prepare, *arguments)[0] == 0
