@@ -14,7 +14,7 @@ import ray
 from pydantic import ValidationError
 
 from data_pipeline.cluster import ray_session
-from data_pipeline.errors import UserError
+from data_pipeline.errors import UserError, differences
 from data_pipeline.manifest import (
     FORMAT_VERSION,
     MANIFEST_KEY,
@@ -23,7 +23,6 @@ from data_pipeline.manifest import (
     PartRecord,
     ShardRecord,
     ValidRecord,
-    differing_fields,
     read_manifest,
     sha256_hex,
 )
@@ -161,10 +160,10 @@ def _matching_manifest(
     has_shards = bool(storage.list(f"{PROGRESS}train/"))
     begun = _begun_settings(storage) if has_shards else None
     old = manifest.settings if manifest else begun
-    if old and (differences := differing_fields(old, settings)):
+    if old and old != settings:
+        changes = "; ".join(differences(old.model_dump(), settings.model_dump()))
         raise UserError(
-            f"{storage.uri}: was made with other settings ({'; '.join(differences)}); "
-            "choose another --out"
+            f"{storage.uri}: was made with other settings ({changes}); choose another --out"
         )
     if manifest:
         made_of = [_inputs(part) for part in manifest.parts]

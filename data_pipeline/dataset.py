@@ -1,7 +1,6 @@
 """Sampling + shards -> tf.data of uint8 LR/HR batches."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import permutations
 
 import numpy as np
@@ -126,11 +125,6 @@ class Batches:
         self._seed, self._global_batch, self._hr_crop = seed, global_batch, hr_crop
         self._permute_colours = permute_colours
 
-    @cached_property
-    def _signature(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        lr_crop = self._hr_crop // self._scale
-        return (lr_crop, lr_crop, 3), (self._hr_crop, self._hr_crop, 3)
-
     def plan(self, step: int) -> BatchPlan:
         """The global batch of a step."""
         return plan_batch(
@@ -158,6 +152,7 @@ class Batches:
             num_replicas: for each step one element per replica, in the given order.
         """
         rows = self._global_batch // num_replicas
+        lr_crop = self._hr_crop // self._scale
 
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
             step, position = divmod(int(index), len(replicas))
@@ -167,8 +162,10 @@ class Batches:
 
         def load_tensors(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             lr, hr = tf.numpy_function(load, [index], (tf.uint8, tf.uint8))
-            lr_shape, hr_shape = self._signature
-            return tf.ensure_shape(lr, (rows, *lr_shape)), tf.ensure_shape(hr, (rows, *hr_shape))
+            return (
+                tf.ensure_shape(lr, (rows, lr_crop, lr_crop, 3)),
+                tf.ensure_shape(hr, (rows, self._hr_crop, self._hr_crop, 3)),
+            )
 
         elements = tf.data.Dataset.range((stop - start) * len(replicas))
         loaded = elements.map(

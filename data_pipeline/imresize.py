@@ -51,6 +51,11 @@ def imresize(image: Image, scale: float | Fraction, kernel: Kernel = "matlab") -
     return np.ascontiguousarray(_resize_rows(rows.swapaxes(0, 1), width, exact).swapaxes(0, 1))
 
 
+def enlarge_nearest(image: Image, factor: int) -> Image:
+    """uint8 [H, W, C] -> uint8 [H * factor, W * factor, C]: every pixel becomes a square."""
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Keys' cubic convolution kernel, a = -0.5 (Keys 1981, eq. 15)."""
     x = np.abs(x)

@@ -172,13 +172,3 @@ def require_manifest(storage: Storage) -> Manifest:
             "make it with jobs.prepare"
         )
     return manifest
-
-
-def differing_fields(old: Record, new: Record) -> list[str]:
-    """One `field: old, now new` for every field in which two records differ."""
-    before, after = old.model_dump(), new.model_dump()
-    return [
-        f"{name}: {before[name]}, now {after[name]}"
-        for name in before
-        if before[name] != after[name]
-    ]

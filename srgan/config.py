@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data_pipeline.errors import UserError
+from data_pipeline.errors import UserError, differences
 
 Precision = Literal["float32", "mixed_bfloat16", "float64"]
 
@@ -153,12 +153,7 @@ def dump_config(config: Config) -> str:
 
 def differing_keys(old: Config, new: Config) -> list[str]:
     """One `key: old, now new` for every dotted key in which two configurations differ."""
-    before, after = _flatten(old.model_dump()), _flatten(new.model_dump())
-    return [
-        f"{key}: {before.get(key)}, now {after.get(key)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
+    return differences(_flatten(old.model_dump()), _flatten(new.model_dump()))
 
 
 def _parse(text: str, where: str) -> Any:

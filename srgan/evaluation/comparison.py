@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.images import as_rgb
+from data_pipeline.imresize import enlarge_nearest
 from srgan.evaluation.metrics import psnr
 
 Image = npt.NDArray[np.uint8]
@@ -78,7 +79,7 @@ def most_detailed_crop(image: Image, side: int) -> tuple[int, int]:
 
 
 def _labelled(crop: Image, label: str) -> Image:
-    zoomed = crop.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1)
+    zoomed = enlarge_nearest(crop, _ZOOM)
     bar = np.full((_LABEL_HEIGHT, zoomed.shape[1], 3), 255, np.uint8)
     cv2.putText(bar, label, (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([bar, zoomed])

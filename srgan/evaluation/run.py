@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.errors import UserError
+from data_pipeline.errors import UserError, differences
 from data_pipeline.images import as_rgb, encode_png
-from data_pipeline.imresize import Kernel, imresize
+from data_pipeline.imresize import Kernel, enlarge_nearest, imresize
 from data_pipeline.manifest import sha256_hex
 from data_pipeline.progress import Progress
 from data_pipeline.storage import Storage, open_storage
@@ -80,11 +80,7 @@ def evaluate(
     }
     old_protocol, scores = read_scores(out)
     if old_protocol is not None and old_protocol != protocol:
-        changed = "; ".join(
-            f"{key}: {old_protocol.get(key)}, now {protocol.get(key)}"
-            for key in protocol
-            if old_protocol.get(key) != protocol.get(key)
-        )
+        changed = "; ".join(differences(old_protocol, protocol))
         raise UserError(
             f"{out.uri}: was made by another protocol ({changed}); choose another --out"
         )
@@ -92,8 +88,6 @@ def evaluate(
     new = [epoch for epoch in wanted if epoch not in done]
     if scores and not new:
         _log.info("%s: already complete, nothing to score", out.uri)
-        write_tables(out, protocol, scores)  # a kill may have come between scores and tables
-        return out.uri
     total = len(benchmark.hr) * (len(new) + (0 if scores else 1))
     with Progress("evaluate", total, "images") as progress:
         if not scores:
@@ -106,7 +100,7 @@ def evaluate(
                 network, epoch, benchmark=benchmark, kernel=kernel, out=out, progress=progress
             )
             write_scores(out, protocol, scores)
-    write_tables(out, protocol, scores)
+    write_tables(out, protocol, scores)  # even if nothing is new: a kill may have left them out
     return out.uri
 
 
@@ -136,7 +130,7 @@ Upscale = Callable[[Pair], Image]
 
 def _baselines(scale: int, kernel: Kernel) -> dict[str, Upscale]:
     return {
-        NEAREST: lambda pair: pair.lr.repeat(scale, axis=0).repeat(scale, axis=1),
+        NEAREST: lambda pair: enlarge_nearest(pair.lr, scale),
         BICUBIC: lambda pair: imresize(pair.lr, scale, kernel),
         HR: lambda pair: pair.hr,
     }

@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.images import as_rgb, decode_image, encode_png
+from data_pipeline.imresize import enlarge_nearest
 from data_pipeline.manifest import Manifest
 from data_pipeline.storage import Storage
 from srgan.run_layout import samples_key
@@ -36,7 +37,7 @@ def write_sample_grid(
     rows = []
     for lr, hr in pairs:
         scale = hr.shape[0] // lr.shape[0]
-        nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
+        nearest = enlarge_nearest(lr, scale)
         row = np.concatenate([nearest, super_resolve(generator, lr), hr], axis=1)
         padding = 3 * _SAMPLE_LR_SIDE * scale - row.shape[1]
         bottom = _SAMPLE_LR_SIDE * scale - row.shape[0]
