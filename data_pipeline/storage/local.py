@@ -1,16 +1,17 @@
-"""Object storage behind one small interface. Every byte of DATA and RUN goes through here."""
+"""Objects as files of a folder."""
 
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from data_pipeline.errors import UserError
+from data_pipeline.storage.interface import StoredObject
 
 _PARTIAL = ".partial"
+_BLOCK = 1 << 20
 
 
 def _read_umask() -> int:
@@ -20,43 +21,6 @@ def _read_umask() -> int:
 
 
 _UMASK = _read_umask()  # once, at import: reading it sets it for every thread
-
-
-class StoredObject(NamedTuple):
-    """One listed object: its key below the storage's root and its size in bytes."""
-
-    key: str
-    size: int
-
-
-class Storage(Protocol):
-    """Objects under one root URI, named by keys such as `train/00000.arrow`."""
-
-    uri: str
-
-    def list(self, prefix: str = "") -> list[StoredObject]:
-        """Whole objects whose key starts with `prefix`, in ascending order of keys."""
-
-    def size(self, key: str) -> int | None:
-        """The object's bytes, or None where there is none."""
-
-    def read(self, key: str) -> bytes:
-        """The object's content. Raises FileNotFoundError naming its URI where there is none."""
-
-    def write(self, key: str, data: bytes) -> None:
-        """Creates or replaces an object atomically: readers see the old or the new one, whole."""
-
-    def stage(self, key: str) -> AbstractContextManager[Path]:
-        """A local path to write to: the object when the block ends, gone if the block raises."""
-
-    def local_path(self, key: str) -> Path:
-        """A local file with the object's content, to be memory-mapped."""
-
-    def delete(self, key: str) -> None:
-        """Removes an object; nothing happens where there is none."""
-
-    def delete_partial(self) -> None:
-        """Removes what writers that were killed left behind. Only while no writer is at work."""
 
 
 class LocalStorage:
@@ -92,15 +56,37 @@ class LocalStorage:
         """See Storage."""
         return (self._root / key).read_bytes()
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        """See Storage."""
+        with (self._root / key).open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
     def write(self, key: str, data: bytes) -> None:
         """See Storage."""
         with self.stage(key) as path:
             path.write_bytes(data)
 
+    def write_new(self, key: str, data: bytes) -> None:
+        """See Storage."""
+        final = self._root / key
+        with self._partial(final) as path:
+            path.write_bytes(data)
+            _finish(path)
+            os.link(path, final)  # unlike a rename, fails where there is a file already
+
     @contextmanager
     def stage(self, key: str) -> Iterator[Path]:
         """See Storage."""
         final = self._root / key
+        with self._partial(final) as path:
+            yield path
+            _finish(path)
+            path.replace(final)
+
+    @contextmanager
+    def _partial(self, final: Path) -> Iterator[Path]:
+        """An empty file beside `final`, gone after the block."""
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(_PARTIAL, f".{final.name}.", final.parent)
@@ -112,15 +98,11 @@ class LocalStorage:
         partial = Path(name)
         try:
             yield partial
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            partial.chmod(0o666 & ~_UMASK)
-            partial.replace(final)
         finally:
             partial.unlink(missing_ok=True)
 
-    def local_path(self, key: str) -> Path:
-        """See Storage. The file itself: local data is read in place."""
+    def path(self, key: str) -> Path:
+        """The object's file: local data is read in place."""
         return self._root / key
 
     def delete(self, key: str) -> None:
@@ -128,9 +110,14 @@ class LocalStorage:
         path = self._root / key
         path.unlink(missing_ok=True)
         for folder in path.parents:
-            if folder == self._root or not folder.is_dir() or any(folder.iterdir()):
+            if folder == self._root:
                 break
-            folder.rmdir()
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue  # another thread was faster
+            except OSError:
+                break  # it is not empty
 
     def delete_partial(self) -> None:
         """See Storage."""
@@ -138,25 +125,11 @@ class LocalStorage:
             path.unlink(missing_ok=True)
 
 
-def open_storage(uri: str) -> Storage:
-    """Opens the storage that a URI names; creates nothing.
-
-    Args:
-        uri: A local path or file:// URI. Relative paths are made absolute.
-
-    Raises:
-        UserError: If the scheme is not supported or the path is a file.
-    """
-    if not uri:
-        raise UserError("an empty path was given; pass a folder")
-    scheme, separator, rest = uri.partition("://")
-    if separator and scheme != "file":
-        raise UserError(f"{uri}: {scheme}:// is not supported; pass a local folder")
-    root = Path(rest if separator else uri).expanduser().absolute()
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root}: is a file; pass a folder")
-    return LocalStorage(root)
-
-
 def _is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(_PARTIAL)
+
+
+def _finish(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    path.chmod(0o666 & ~_UMASK)

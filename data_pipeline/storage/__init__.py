@@ -1,0 +1,33 @@
+"""Object storage behind one small interface: a local folder, or a prefix of an S3 bucket."""
+
+from pathlib import Path
+
+from data_pipeline.errors import UserError
+from data_pipeline.storage.interface import ReadableStorage, Storage, StoredObject
+from data_pipeline.storage.local import LocalStorage
+
+__all__ = ["LocalStorage", "ReadableStorage", "Storage", "StoredObject", "open_storage"]
+
+
+def open_storage(uri: str) -> Storage:
+    """Opens the storage that a URI names; creates nothing and calls no server.
+
+    Args:
+        uri: A local path, a file:// URI, or s3://bucket/prefix. Relative paths are made absolute.
+
+    Raises:
+        UserError: If the scheme is not supported, the bucket has no name or the path is a file.
+    """
+    if not uri:
+        raise UserError("an empty path was given; pass a folder or s3://bucket/prefix")
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme == "s3":
+        from data_pipeline.storage.s3 import S3Storage  # boto3 is heavy, and local runs need none
+
+        return S3Storage(uri)
+    if separator and scheme != "file":
+        raise UserError(f"{uri}: {scheme}:// is not supported; pass a folder or s3://bucket/prefix")
+    root = Path(rest if separator else uri).expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is a file; pass a folder")
+    return LocalStorage(root)

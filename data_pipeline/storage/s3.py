@@ -1,0 +1,198 @@
+"""Objects below a prefix of an S3 bucket, on AWS or any server that speaks its protocol."""
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import urllib3.exceptions
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from data_pipeline.errors import JobFailedError, UserError
+from data_pipeline.node import scratch_file
+from data_pipeline.storage.interface import StoredObject
+from data_pipeline.storage.s3_errors import explain
+
+# A shard of the usual size is one put: it appears at once, under a checksum that S3 verifies.
+_MULTIPART_THRESHOLD = 128 << 20
+_PART_BYTES = 32 << 20
+_BLOCK = 1 << 20
+_ATTEMPTS = 10
+_CONNECTIONS = 32
+
+_T = TypeVar("_T")
+
+
+class S3Storage:
+    """A prefix of a bucket. Credentials, region and endpoint come from boto3's usual chain."""
+
+    def __init__(self, uri: str) -> None:
+        """Names the prefix; calls no server.
+
+        Args:
+            uri: s3://bucket or s3://bucket/prefix.
+
+        Raises:
+            UserError: If the URI names no bucket.
+        """
+        bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise UserError(f"{uri}: names no bucket; pass s3://bucket/prefix")
+        self._bucket = bucket
+        self._prefix = prefix.strip("/") and prefix.strip("/") + "/"
+        self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
+
+    def __reduce__(self) -> tuple[type["S3Storage"], tuple[str]]:
+        return S3Storage, (self.uri,)  # the client stays behind: it has sockets and locks
+
+    @cached_property
+    def _client(self) -> Any:
+        """The client, after a first call that says at once what is wrong with the bucket."""
+        self._call(lambda: self._new_client(2).list_objects_v2(**self._bucket_prefix(), MaxKeys=1))
+        return self._new_client(_ATTEMPTS)
+
+    def _new_client(self, attempts: int) -> Any:
+        config = Config(
+            retries={"mode": "adaptive", "total_max_attempts": attempts},
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=10,
+            read_timeout=60,
+        )
+        return boto3.session.Session().client("s3", config=config)
+
+    def _call(self, request: Callable[[], _T], key: str = "") -> _T:
+        try:
+            return request()
+        except S3UploadFailedError as error:
+            raise self._explained(error.__context__ or error, key) from error
+        except (BotoCoreError, ClientError, ValueError) as error:
+            raise self._explained(error, key) from error
+
+    def _explained(self, error: BaseException, key: str) -> Exception:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return explain(error, f"{self.uri}/{key}".rstrip("/"), endpoint)
+
+    def _bucket_prefix(self, prefix: str = "") -> dict[str, str]:
+        return {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """See Storage."""
+
+        def pages() -> list[StoredObject]:
+            paginator = self._client.get_paginator("list_objects_v2")
+            return [
+                StoredObject(found["Key"].removeprefix(self._prefix), found["Size"])
+                for page in paginator.paginate(**self._bucket_prefix(prefix))
+                for found in page.get("Contents", ())
+                if not found["Key"].endswith("/")  # what some tools put for a "folder"
+            ]
+
+        return sorted(self._call(pages))
+
+    def size(self, key: str) -> int | None:
+        """See Storage."""
+        try:
+            head = self._call(lambda: self._client.head_object(**self._object(key)), key)
+        except FileNotFoundError:
+            return None
+        return int(head["ContentLength"])
+
+    def read(self, key: str) -> bytes:
+        """See Storage."""
+        return b"".join(self.stream(key))
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """See Storage. A body that breaks off is taken up where it did."""
+        position, failures = 0, 0
+        same: dict[str, str] = {}
+        while True:
+            response = self._get(key, position, same)
+            same = {"IfMatch": response["ETag"]}
+            end = position + response["ContentLength"]
+            try:
+                while block := response["Body"].read(_BLOCK):
+                    position += len(block)
+                    failures = 0
+                    yield block
+                if position == end:
+                    return
+                raise OSError(f"{end - position} bytes are missing")
+            except (BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
+                response["Body"].close()
+                failures += 1
+                if failures == _ATTEMPTS or position == end:  # at the end: a wrong checksum
+                    raise self._explained(error, key) from error
+                time.sleep(min(0.05 * 2**failures, 5.0))
+
+    def _get(self, key: str, position: int, conditions: dict[str, str]) -> Any:
+        span = {"Range": f"bytes={position}-"} if position else {}
+        try:
+            return self._call(
+                lambda: self._client.get_object(**self._object(key), **span, **conditions), key
+            )
+        except FileExistsError as error:  # the condition failed
+            raise JobFailedError(f"{self.uri}/{key}: was replaced while it was read") from error
+
+    def write(self, key: str, data: bytes) -> None:
+        """See Storage."""
+        self._call(lambda: self._put(key, data), key)
+
+    def write_new(self, key: str, data: bytes) -> None:
+        """See Storage."""
+        try:
+            self._call(lambda: self._put(key, data, IfNoneMatch="*"), key)
+        except FileExistsError:
+            # A put that was repeated because its answer got lost meets itself.
+            if self.size(key) != len(data) or self.read(key) != data:
+                raise
+
+    def _put(self, key: str, data: bytes, **conditions: str) -> None:
+        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        self._client.put_object(
+            **self._object(key), Body=data, ChecksumSHA256=checksum, **conditions
+        )
+
+    @contextmanager
+    def stage(self, key: str) -> Iterator[Path]:
+        """See Storage. The local file lies in the node's scratch folder."""
+        with scratch_file(Path(key).name) as path:
+            yield path
+            if path.stat().st_size < _MULTIPART_THRESHOLD:
+                self.write(key, path.read_bytes())
+            else:
+                config = TransferConfig(
+                    multipart_threshold=_MULTIPART_THRESHOLD, multipart_chunksize=_PART_BYTES
+                )
+                target = self._object(key)
+                self._call(
+                    lambda: self._client.upload_file(str(path), **target, Config=config), key
+                )
+
+    def delete(self, key: str) -> None:
+        """See Storage."""
+        self._call(lambda: self._client.delete_object(**self._object(key)), key)
+
+    def delete_partial(self) -> None:
+        """See Storage. Aborts multipart uploads; other writes leave nothing."""
+
+        def abort() -> None:
+            paginator = self._client.get_paginator("list_multipart_uploads")
+            for page in paginator.paginate(**self._bucket_prefix()):
+                for upload in page.get("Uploads", ()):
+                    self._client.abort_multipart_upload(
+                        Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+        self._call(abort)
