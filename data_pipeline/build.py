@@ -7,14 +7,13 @@ the number of workers or the order in which they finish.
 """
 
 import logging
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
-import ray
-from pydantic import ValidationError
-
-from data_pipeline.cluster import ray_session
-from data_pipeline.errors import UserError, differences
+from data_pipeline.div2k import open_div2k
+from data_pipeline.errors import JobFailedError, UserError
+from data_pipeline.fanout import TaskFailedError, fan_out
 from data_pipeline.manifest import (
     FORMAT_VERSION,
     MANIFEST_KEY,
@@ -23,28 +22,35 @@ from data_pipeline.manifest import (
     PartRecord,
     ShardRecord,
     ValidRecord,
-    read_manifest,
-    sha256_hex,
+    stored_files,
 )
-from data_pipeline.parts import PROGRESS, Outcome, Task, build_part
-from data_pipeline.progress import Progress
-from data_pipeline.sources import SAMPLES, Source, SourceImage, open_source
-from data_pipeline.storage import Storage, open_storage
+from data_pipeline.parts import PROGRESS, Task, build_part
+from data_pipeline.resume import (
+    Stored,
+    begin,
+    delete_all,
+    finished_records,
+    is_complete,
+    matching_manifest,
+)
+from data_pipeline.sources import DIV2K, SAMPLES, Source, SourceImage, open_source
+from data_pipeline.storage import ReadableStorage, Storage, open_storage
+from data_pipeline.storage.archive import ZipStorage
+from data_pipeline.storage.memory import MemoryStorage
 
 # Encoded image bytes per shard: about one DIV2K image, some 30 MB of raw patches.
 _SHARD_SOURCE_BYTES = 4 << 20
 
-_SETTINGS_KEY = PROGRESS + "settings.json"
-
 _log = logging.getLogger(__name__)
 
 
-def prepare(settings: DataSettings, out_uri: str) -> Manifest:
+def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) -> Manifest:
     """Builds a data set, or finishes one that an earlier call began.
 
     Args:
         settings: What to build.
         out_uri: DATA.
+        mirror: Where DIV2K's archives or images are, instead of the official site.
 
     Returns:
         The manifest. A data set that is complete already is left as it is.
@@ -52,32 +58,22 @@ def prepare(settings: DataSettings, out_uri: str) -> Manifest:
     Raises:
         UserError: If a setting or an image is wrong, or DATA was made with other settings or
             from other images. There is no manifest then; finished parts are kept.
+        JobFailedError: If parts failed for another reason; the others are kept.
     """
     _check_settings(settings)
     storage = open_storage(out_uri)
     _refuse_nesting(settings, storage)
-    train = open_source(settings.source, "train")
-    valid = open_source(settings.valid_source, "valid") if settings.valid_source else None
-    tasks = _plan(train, valid)
-    manifest = _matching_manifest(storage, settings, tasks)
-    if manifest and _is_complete(storage, manifest):
+    tasks = _plan(*_open_sources(settings, mirror))
+    stored: Stored = {found.key: found.size for found in storage.list()}
+    manifest = matching_manifest(storage, stored, settings, tasks)
+    if manifest and is_complete(manifest, stored):
         _log.info("%s: already complete, nothing to do", storage.uri)
         return manifest
-    if manifest is None and _begun_settings(storage) != settings:
-        for found in storage.list(PROGRESS):  # no shard is among them: see _matching_manifest
-            storage.delete(found.key)
-    storage.write(_SETTINGS_KEY, settings.model_dump_json(indent=1).encode())
-    storage.delete_partial()
-    records = _finished_records(storage, tasks, manifest)
-    open_tasks = [task for task in tasks if task.name not in records]
+    stored = begin(storage, stored, settings)
+    records = finished_records(storage, stored, tasks, manifest)
     if records:
         _log.info("%s: %d of %d parts are done already", storage.uri, len(records), len(tasks))
-    problems = _run(open_tasks, settings, storage, records)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        for problem in problems[1:]:
-            _log.error("%s", problem)
-        raise UserError(f"{problems[0]}{more}; mend that and run it again")
+    _build([task for task in tasks if task.name not in records], settings, storage, records)
     built = [records[task.name] for task in tasks]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -87,9 +83,8 @@ def prepare(settings: DataSettings, out_uri: str) -> Manifest:
     )
     _refuse_leaks(manifest)
     _delete_leftovers(storage, manifest)
-    storage.write(MANIFEST_KEY, manifest.to_json())
-    for found in storage.list(PROGRESS):
-        storage.delete(found.key)
+    _commit(storage, manifest)
+    delete_all(storage, PROGRESS)
     return manifest
 
 
@@ -102,12 +97,25 @@ def _check_settings(settings: DataSettings) -> None:
     ):
         if value < settings.scale or value % settings.scale:
             raise UserError(f"{option} {value}: must be a multiple of the scale {settings.scale}")
+    if settings.valid_lr_source and not settings.valid_source:
+        raise UserError("--valid-lr-source goes with --valid-source")
+    for option, source, lr_source in (
+        ("--lr-source", settings.source, settings.lr_source),
+        ("--valid-lr-source", settings.valid_source, settings.valid_lr_source),
+    ):
+        if lr_source and source == DIV2K:
+            raise UserError(f"{option}: {DIV2K} has LR images of its own; leave it out")
 
 
 def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
     """DATA's own images must not become a source's."""
-    for source in (settings.source, settings.valid_source):
-        if source in (None, SAMPLES):
+    for source in (
+        settings.source,
+        settings.valid_source,
+        settings.lr_source,
+        settings.valid_lr_source,
+    ):
+        if source in (None, SAMPLES, DIV2K):
             continue
         out, folder = f"{storage.uri}/", f"{source}/"
         if out.startswith(folder) or folder.startswith(out):
@@ -115,6 +123,27 @@ def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
                 f"--out {storage.uri}: lies within {source} or the other way round; "
                 "choose a folder beside it"
             )
+
+
+def _open_sources(settings: DataSettings, mirror: str | None) -> tuple[Source, Source | None]:
+    if mirror and DIV2K not in (settings.source, settings.valid_source):
+        raise UserError(f"--mirror goes with --source {DIV2K}")
+    scale = settings.scale
+    train = (
+        open_div2k("train", settings, mirror)
+        if settings.source == DIV2K
+        else open_source(settings.source, "train", lr_uri=settings.lr_source, scale=scale)
+    )
+    if settings.valid_source is None:
+        return train, None
+    valid = (
+        open_div2k("valid", settings, mirror)
+        if settings.valid_source == DIV2K
+        else open_source(
+            settings.valid_source, "valid", lr_uri=settings.valid_lr_source, scale=scale
+        )
+    )
+    return train, valid
 
 
 def _plan(train: Source, valid: Source | None) -> list[Task]:
@@ -126,146 +155,95 @@ def _plan(train: Source, valid: Source | None) -> list[Task]:
             groups.append([])
             room = _SHARD_SOURCE_BYTES
         groups[-1].append(image)
-        room -= image.size
+        room -= image.hr.size
     tasks = [
-        Task(f"train/{number:05}", tuple(group), train.storage.uri, True)
+        Task(f"train/{number:05}", train._replace(images=tuple(group)), True)
         for number, group in enumerate(groups)
     ]
     if valid:
         tasks += [
-            Task(f"valid/{image.name}", (image,), valid.storage.uri, False)
+            Task(f"valid/{image.name}", valid._replace(images=(image,)), False)
             for image in valid.images
         ]
     return tasks
 
 
-def _inputs(record: PartRecord) -> list[tuple[str, int]]:
-    images = record.images if isinstance(record, ShardRecord) else (record,)
-    return [(image.name, image.bytes) for image in images]
-
-
-def _matches(record: PartRecord, task: Task) -> bool:
-    return _inputs(record) == [(image.name, image.size) for image in task.images]
-
-
-def _matching_manifest(
-    storage: Storage, settings: DataSettings, tasks: Sequence[Task]
-) -> Manifest | None:
-    """DATA's manifest, after a check that DATA is of these settings and these images."""
-    manifest = read_manifest(storage)
-    if manifest is None and storage.size(_SETTINGS_KEY) is None and storage.list():
-        raise UserError(
-            f"{storage.uri}: holds other files ({storage.list()[0].key}); choose another --out"
-        )
-    has_shards = bool(storage.list(f"{PROGRESS}train/"))
-    begun = _begun_settings(storage) if has_shards else None
-    old = manifest.settings if manifest else begun
-    if old and old != settings:
-        changes = "; ".join(differences(old.model_dump(), settings.model_dump()))
-        raise UserError(
-            f"{storage.uri}: was made with other settings ({changes}); choose another --out"
-        )
-    if manifest:
-        made_of = [_inputs(part) for part in manifest.parts]
-        now = [[(image.name, image.size) for image in task.images] for task in tasks]
-        if made_of != now:
-            changed = sorted({*chain(*made_of)} ^ {*chain(*now)})
-            example = f" ({changed[0][0]})" if changed else ""
-            raise UserError(
-                f"{storage.uri}: the source's images have changed since{example}; "
-                "choose another --out"
-            )
-    return manifest
-
-
-def _begun_settings(storage: Storage) -> DataSettings | None:
-    if storage.size(_SETTINGS_KEY) is None:
-        return None
-    try:
-        return DataSettings.model_validate_json(storage.read(_SETTINGS_KEY))
-    except ValidationError as error:
-        raise UserError(
-            f"{storage.uri}/{_SETTINGS_KEY}: is damaged; delete the folder or choose another --out"
-        ) from error
-
-
-def _is_complete(storage: Storage, manifest: Manifest) -> bool:
-    return all(_is_stored(storage, part) for part in manifest.parts)
-
-
-def _is_stored(storage: Storage, record: PartRecord) -> bool:
-    if isinstance(record, ShardRecord):
-        return storage.size(record.path) == record.bytes
-    return all(
-        storage.size(key) is not None and sha256_hex(storage.read(key)) == expected
-        for key, expected in ((record.hr, record.hr_sha256), (record.lr, record.lr_sha256))
-    )
-
-
-def _finished_records(
-    storage: Storage, tasks: Sequence[Task], manifest: Manifest | None
-) -> dict[str, PartRecord]:
-    """Records of the tasks that need not run again, by task name."""
-    finished: dict[str, PartRecord] = {}
-    built = iter(manifest.parts) if manifest else None
-    for task in tasks:
-        record = next(built) if built else _progress_record(storage, task)
-        if record and _matches(record, task) and _is_stored(storage, record):
-            finished[task.name] = record
-    return finished
-
-
-def _progress_record(storage: Storage, task: Task) -> PartRecord | None:
-    if storage.size(task.progress_key) is None:
-        return None
-    kind: type[PartRecord] = ShardRecord if task.is_shard else ValidRecord
-    try:
-        return kind.model_validate_json(storage.read(task.progress_key))
-    except ValidationError:
-        _log.warning("%s/%s: does not read; made again", storage.uri, task.progress_key)
-        return None
-
-
-def _run(
+def _build(
     tasks: Sequence[Task],
     settings: DataSettings,
     storage: Storage,
     records: dict[str, PartRecord],
-) -> list[str]:
-    """Runs tasks on Ray, adds their records, returns the problems in order of tasks."""
-    if not tasks:
-        return []
-    problems: dict[str, tuple[str, ...]] = {}
-    with ray_session(), Progress("prepare", len(tasks), "parts") as progress:
-        remote = ray.remote(num_cpus=1, max_retries=3)(build_part)
-        pending = {remote.remote(task, settings, storage.uri): task for task in tasks}
-        while pending:
-            done, _ = ray.wait(list(pending))
-            task = pending.pop(done[0])
-            outcome: Outcome = ray.get(done[0])
-            if outcome.record:
-                records[task.name] = outcome.record
-            else:
-                problems[task.name] = outcome.problems
-            progress.advance()
-    return [problem for name in sorted(problems) for problem in problems[name]]
+) -> None:
+    """Builds parts on Ray and adds their records; raises the first error after all were tried."""
+    calls: list[Callable[[], tuple[Any, ...]]] = [
+        partial(_arguments, task, settings, storage.uri) for task in tasks
+    ]
+    problems: list[str] = []
+    failures: list[str] = []
+    outcomes = fan_out(build_part, calls, label="prepare", unit="parts")
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        if isinstance(outcome, TaskFailedError):
+            images = ", ".join(image.hr.key for image in task.source.images)
+            failures.append(f"{storage.uri}/{task.name} (from {images}): {outcome}")
+        elif outcome.record:
+            records[task.name] = outcome.record
+        else:
+            problems.extend(outcome.problems)
+    for line in (*problems, *failures)[1:]:
+        _log.error("%s", line)
+    more = len(problems) + len(failures) - 1
+    suffix = f" (and {more} more)" if more > 0 else ""
+    if problems:
+        raise UserError(f"{problems[0]}{suffix}; mend that and run it again")
+    if failures:
+        raise JobFailedError(f"{failures[0]}{suffix}; the same command goes on")
+
+
+def _arguments(task: Task, settings: DataSettings, out_uri: str) -> tuple[Any, ...]:
+    """What a worker needs: the task with its images' bytes if they lie in this node's archives."""
+    source = task.source
+    hr_keys = [image.hr.key for image in source.images]
+    lr_keys = [image.lr.key for image in source.images if image.lr]
+    portable = source._replace(
+        storage=_portable(source.storage, hr_keys),
+        lr_storage=source.lr_storage and _portable(source.lr_storage, lr_keys),
+    )
+    return task._replace(source=portable), settings, out_uri
+
+
+def _portable(storage: ReadableStorage, keys: list[str]) -> ReadableStorage:
+    return MemoryStorage(storage, keys) if isinstance(storage, ZipStorage) else storage
 
 
 def _refuse_leaks(manifest: Manifest) -> None:
     """No validation image may be trained on."""
-    trained = {image.sha256: image.name for shard in manifest.shards for image in shard.images}
+    trained = {
+        image.source.sha256: image.name for shard in manifest.shards for image in shard.images
+    }
     for record in manifest.valid:
-        if record.sha256 in trained:
+        if record.source.sha256 in trained:
             raise UserError(
                 f"{record.name}: the validation image is the training image "
-                f"{trained[record.sha256]}; remove it from one of the sources"
+                f"{trained[record.source.sha256]}; remove it from one of the sources"
             )
 
 
 def _delete_leftovers(storage: Storage, manifest: Manifest) -> None:
     """Removes what an earlier attempt with other images left behind."""
-    known = {shard.path for shard in manifest.shards}
-    known |= {key for record in manifest.valid for key in (record.hr, record.lr)}
+    known = {file.path for part in manifest.parts for file in stored_files(part)}
     for found in (*storage.list("train/"), *storage.list("valid/")):
         if found.key not in known:
             storage.delete(found.key)
+
+
+def _commit(storage: Storage, manifest: Manifest) -> None:
+    """Writes the manifest, unless it is there; another one is never replaced."""
+    data = manifest.to_json()
+    try:
+        storage.write_new(MANIFEST_KEY, data)
+    except FileExistsError as error:
+        if storage.read(MANIFEST_KEY) != data:
+            raise UserError(
+                f"{storage.uri}/{MANIFEST_KEY}: does not describe what the source's images give "
+                "now; choose another --out"
+            ) from error

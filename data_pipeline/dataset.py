@@ -1,109 +1,23 @@
-"""Sampling + shards -> tf.data of uint8 LR/HR batches."""
+"""Sampling + patches -> tf.data of uint8 LR/HR batches."""
 
 from collections.abc import Sequence
-from itertools import permutations
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from data_pipeline.manifest import Manifest, ShardRecord, file_sha256
-from data_pipeline.sampling import BatchPlan, plan_batch
-from data_pipeline.shards import ShardReader
-from data_pipeline.shards.formats import open_shard
-from data_pipeline.storage import Storage
-
-Image = npt.NDArray[np.uint8]
+from data_pipeline.cache import LIMIT_VARIABLE, cache_limit
+from data_pipeline.errors import UserError
+from data_pipeline.manifest import Manifest
+from data_pipeline.patch_set import Image, PatchSet
+from data_pipeline.sampling import BatchPlan, Ints, epoch_order, plan_batch, steps_per_epoch
+from data_pipeline.storage import LocalStorage, Storage
 
 _PARALLEL_BATCHES = 2
-_COLOUR_ORDERS = tuple(permutations(range(3)))
 
-
-class DamagedShardError(Exception):
-    """A shard that is missing or is not what the manifest says."""
-
-
-class PatchSet:
-    """A data set's training patches, by id, read from memory-mapped shards."""
-
-    def __init__(self, storage: Storage, manifest: Manifest) -> None:
-        self._storage = storage
-        self._manifest = manifest
-        self._ends = np.cumsum([shard.patches for shard in manifest.shards])
-        self._readers: dict[int, ShardReader] = {}
-
-    def __len__(self) -> int:
-        return self._manifest.num_patches
-
-    def verify(self) -> None:
-        """Compares every shard with the manifest.
-
-        Raises:
-            DamagedShardError: Naming the shard, what was expected and what was found.
-        """
-        for shard in self._manifest.shards:
-            self._verify_shard(shard)
-
-    def _verify_shard(self, shard: ShardRecord) -> None:
-        where = f"{self._storage.uri}/{shard.path}"
-        mend = "run the same jobs.prepare command again to restore it"
-        size = self._storage.size(shard.path)
-        if size is None:
-            raise DamagedShardError(f"{where}: is missing; {mend}")
-        if size != shard.bytes:
-            raise DamagedShardError(f"{where}: expected {shard.bytes} bytes, found {size}; {mend}")
-        found = file_sha256(self._storage.local_path(shard.path))
-        if found != shard.sha256:
-            raise DamagedShardError(
-                f"{where}: expected sha256 {shard.sha256}, found {found}; "
-                "delete it and run the same jobs.prepare command again"
-            )
-
-    def pair(self, patch_id: int) -> tuple[Image, Image]:
-        """Views of a patch: HR uint8 [P, P, 3] and LR uint8 [P / scale, P / scale, 3]."""
-        number = int(np.searchsorted(self._ends, patch_id, side="right"))
-        first = int(self._ends[number]) - self._manifest.shards[number].patches
-        return self._reader(number).pair(patch_id - first)
-
-    def _reader(self, number: int) -> ShardReader:
-        if number not in self._readers:
-            shard = self._manifest.shards[number]
-            self._readers[number] = open_shard(
-                self._manifest.settings.format,
-                self._storage.local_path(shard.path),
-                self._manifest.settings.geometry,
-                shard.offsets,
-            )
-        return self._readers[number]
-
-    def batch(self, plan: BatchPlan, *, hr_crop: int) -> tuple[Image, Image]:
-        """Cuts and augments the crops of a plan.
-
-        Args:
-            plan: Which crops, n rows.
-            hr_crop: HR crop side in pixels, a multiple of the scale.
-
-        Returns:
-            LR uint8 [n, hr_crop / scale, hr_crop / scale, 3] and HR uint8
-            [n, hr_crop, hr_crop, 3], aligned.
-        """
-        scale = self._manifest.settings.scale
-        lr_crop = hr_crop // scale
-        count = len(plan.patch_ids)
-        lr_batch = np.empty((count, lr_crop, lr_crop, 3), np.uint8)
-        hr_batch = np.empty((count, hr_crop, hr_crop, 3), np.uint8)
-        for row, (patch_id, top, left, flip, turns, colours) in enumerate(zip(*plan, strict=True)):
-            hr, lr = self.pair(int(patch_id))
-            for image, factor, batch in ((lr, 1, lr_batch), (hr, scale, hr_batch)):
-                y, x, side = top * factor, left * factor, lr_crop * factor
-                crop = image[y : y + side, x : x + side]
-                batch[row] = _augment(crop, bool(flip), int(turns), _COLOUR_ORDERS[colours])
-        return lr_batch, hr_batch
-
-
-def _augment(crop: Image, flip: bool, turns: int, colours: tuple[int, ...]) -> Image:
-    turned = np.rot90(crop[:, ::-1] if flip else crop, turns)
-    return turned if colours == _COLOUR_ORDERS[0] else turned[:, :, colours]
+# Shards are opened so many steps before their use: seconds on the fastest GPU.
+_STEPS_AHEAD = 64
 
 
 class Batches:
@@ -118,19 +32,30 @@ class Batches:
         global_batch: int,
         hr_crop: int,
         permute_colours: bool = False,
+        shuffle_shards: int | None = None,
     ) -> None:
         self._patches = patches
         self._scale = manifest.settings.scale
         self._crop_range = (manifest.settings.patch_size - hr_crop) // self._scale + 1
         self._seed, self._global_batch, self._hr_crop = seed, global_batch, hr_crop
         self._permute_colours = permute_colours
+        self._epoch_steps = steps_per_epoch(len(patches), global_batch)
+        shard_patches = [shard.patches for shard in manifest.shards]
+
+        @lru_cache(maxsize=2)
+        def order(epoch: int) -> Ints:
+            return epoch_order(
+                seed=seed, epoch=epoch, shard_patches=shard_patches, shuffle_shards=shuffle_shards
+            )
+
+        self._order = order
 
     def plan(self, step: int) -> BatchPlan:
         """The global batch of a step."""
         return plan_batch(
             seed=self._seed,
             step=step,
-            num_patches=len(self._patches),
+            order=self._order(step // self._epoch_steps),
             global_batch=self._global_batch,
             crop_range=self._crop_range,
             permute_colours=self._permute_colours,
@@ -140,6 +65,8 @@ class Batches:
         self, *, start: int, stop: int, replicas: Sequence[int], num_replicas: int
     ) -> tf.data.Dataset:
         """Batches of some replicas, for the steps [start, stop).
+
+        The shards are opened in the background, `_STEPS_AHEAD` steps before their use.
 
         Args:
             start: First global step.
@@ -154,10 +81,20 @@ class Batches:
         rows = self._global_batch // num_replicas
         lr_crop = self._hr_crop // self._scale
 
+        def prefetch(step: int) -> None:
+            if step < stop:
+                plan = self.plan(step).rows(replicas[0] * rows, (replicas[-1] + 1) * rows)
+                self._patches.prefetch(plan.patch_ids)
+
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
-            step, position = divmod(int(index), len(replicas))
+            offset, position = divmod(int(index), len(replicas))
+            step = start + offset
+            if position == 0:
+                last = step + _STEPS_AHEAD
+                for ahead in range(step if offset == 0 else last, last + 1):
+                    prefetch(ahead)
             first = replicas[position] * rows
-            plan = self.plan(start + step).rows(first, first + rows)
+            plan = self.plan(step).rows(first, first + rows)
             return self._patches.batch(plan, hr_crop=self._hr_crop)
 
         def load_tensors(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -172,3 +109,23 @@ class Batches:
             load_tensors, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
         )
         return loaded.prefetch(2 * len(replicas))
+
+
+def check_cache_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | None) -> None:
+    """Refuses what would download every shard again for almost every step.
+
+    Raises:
+        UserError: If the shards that are in use together do not fit the node's cache.
+    """
+    if isinstance(storage, LocalStorage):
+        return
+    limit = cache_limit()
+    largest = sorted((shard.bytes for shard in manifest.shards), reverse=True)
+    # At the border of two windows both are in use.
+    needed = sum(largest if shuffle_shards is None else largest[: 2 * shuffle_shards])
+    if needed > limit:
+        raise UserError(
+            f"{storage.uri}: {needed / 1e9:.1f} GB of shards are in use together, the cache may "
+            f"take {limit / 1e9:.1f}; raise {LIMIT_VARIABLE}, or lower batch.shuffle_shards to "
+            f"{max(1, int(limit / largest[0]) // 2)}"
+        )

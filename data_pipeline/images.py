@@ -61,3 +61,9 @@ def encode_png(image: Image) -> bytes:
     if not done:
         raise ValueError(f"OpenCV cannot encode {image.dtype} {image.shape} as PNG")
     return encoded.tobytes()
+
+
+def describe_size(image: Image) -> str:
+    """`(WxH, grey)` or `(WxH, RGB)`, for messages."""
+    height, width, channels = image.shape
+    return f"({width}x{height}, {'grey' if channels == 1 else 'RGB'})"

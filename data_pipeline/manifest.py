@@ -12,7 +12,7 @@ from data_pipeline.imresize import Kernel
 from data_pipeline.shards import Geometry, ShardFormat
 from data_pipeline.storage import Storage
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_KEY = "manifest.json"
 
 
@@ -28,6 +28,8 @@ class DataSettings(Record):
     Attributes:
         source: URI of the training images.
         valid_source: URI of the validation images, or None for none.
+        lr_source: URI of the training images' LR files; None where LR is made from HR.
+        valid_lr_source: URI of the validation images' LR files likewise.
         format: Shard format.
         scale: Super-resolution factor.
         kernel: How LR was made from HR.
@@ -37,6 +39,8 @@ class DataSettings(Record):
 
     source: str
     valid_source: str | None
+    lr_source: str | None = None
+    valid_lr_source: str | None = None
     format: ShardFormat
     scale: int
     kernel: Kernel
@@ -49,12 +53,19 @@ class DataSettings(Record):
         return Geometry(self.patch_size, self.patch_size // self.scale)
 
 
-class ImageRecord(Record):
-    """A training image: name, sha256 and bytes of its file, HR size in pixels, patches cut."""
+class SourceFile(Record):
+    """A file that a data set was made from: sha256 and bytes."""
 
-    name: str
     sha256: str
     bytes: int
+
+
+class ImageRecord(Record):
+    """A training image: name, its HR file and its LR file if given, HR size, patches cut."""
+
+    name: str
+    source: SourceFile
+    lr_source: SourceFile | None
     height: int
     width: int
     patches: int
@@ -71,18 +82,24 @@ class ShardRecord(Record):
     offsets: tuple[tuple[int, int], ...] = ()
 
 
+class StoredFile(Record):
+    """A stored file: key, bytes, sha256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
 class ValidRecord(Record):
-    """A validation pair: name, sha256 and bytes of the source file, then of both stored PNGs."""
+    """A validation pair: name, its HR file and its LR file if given, HR size, the stored PNGs."""
 
     name: str
-    sha256: str
-    bytes: int
+    source: SourceFile
+    lr_source: SourceFile | None
     height: int
     width: int
-    hr: str
-    hr_sha256: str
-    lr: str
-    lr_sha256: str
+    hr: StoredFile
+    lr: StoredFile
 
 
 PartRecord: TypeAlias = ShardRecord | ValidRecord
@@ -102,6 +119,11 @@ class Manifest(Record):
         return sum(shard.patches for shard in self.shards)
 
     @property
+    def train_bytes(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+    @property
     def parts(self) -> tuple[PartRecord, ...]:
         """Shards, then validation pairs: what a data set consists of."""
         return (*self.shards, *self.valid)
@@ -113,6 +135,11 @@ class Manifest(Record):
     def sha256(self) -> str:
         """Identity of the data set."""
         return sha256_hex(self.to_json())
+
+
+def stored_files(part: PartRecord) -> tuple[ShardRecord | StoredFile, ...]:
+    """The files of a part; each has path, bytes and sha256."""
+    return (part,) if isinstance(part, ShardRecord) else (part.hr, part.lr)
 
 
 def sha256_hex(data: bytes) -> str:
@@ -149,7 +176,7 @@ def read_manifest(storage: Storage) -> Manifest | None:
     if version != FORMAT_VERSION:
         raise UserError(
             f"{where}: has format version {version}, this program reads {FORMAT_VERSION}; "
-            "use the program's version that made it"
+            "use the version of the program that made it, or prepare the data set again"
         )
     try:
         return Manifest.model_validate(content)

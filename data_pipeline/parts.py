@@ -3,21 +3,33 @@
 The body of prepare's Ray tasks. A part is whole under its final name, or it is not there.
 """
 
+import mmap
 import zlib
 from fractions import Fraction
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from data_pipeline.errors import UserError
-from data_pipeline.images import Image, ImageError, as_rgb, decode_image, encode_png
+from data_pipeline.images import (
+    Image,
+    ImageError,
+    as_rgb,
+    decode_image,
+    describe_size,
+    encode_png,
+)
 from data_pipeline.imresize import imresize
 from data_pipeline.manifest import (
     DataSettings,
     ImageRecord,
     PartRecord,
     ShardRecord,
+    SourceFile,
+    StoredFile,
     ValidRecord,
     file_sha256,
     sha256_hex,
@@ -25,8 +37,8 @@ from data_pipeline.manifest import (
 from data_pipeline.patches import aligned_patches, crop_to_multiple
 from data_pipeline.shards import Patch
 from data_pipeline.shards.formats import open_shard, shard_writer
-from data_pipeline.sources import SourceImage
-from data_pipeline.storage import Storage, open_storage
+from data_pipeline.sources import Source, SourceImage
+from data_pipeline.storage import ReadableStorage, Storage, StoredObject, open_storage
 
 # Unfinished data sets keep a record of every finished part here.
 PROGRESS = "progress/"
@@ -34,20 +46,21 @@ PROGRESS = "progress/"
 # Validation images must be large enough to be scored within their border.
 _SSIM_WINDOW = 11
 
+# Bounds a task's memory: 45 MB of the usual 480 px patches.
+_PATCHES_PER_WRITE = 64
+
 
 class Task(NamedTuple):
     """What to build.
 
     Attributes:
         name: The part's key without a suffix.
-        images: One image for a validation pair, one or more for a shard.
-        source_uri: The images' storage.
+        source: One image for a validation pair, one or more for a shard.
         is_shard: Whether it is a shard.
     """
 
     name: str
-    images: tuple[SourceImage, ...]
-    source_uri: str
+    source: Source
     is_shard: bool
 
     @property
@@ -64,9 +77,10 @@ class Outcome(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """A source image's sha256 and its aligned pair, uint8 [H, W, 1 or 3]."""
+    """A source image's files and its aligned pair, uint8 [H, W, 1 or 3]."""
 
-    sha256: str
+    source: SourceFile
+    lr_source: SourceFile | None
     hr: Image
     lr: Image
 
@@ -86,12 +100,15 @@ def build_part(task: Task, settings: DataSettings, out_uri: str) -> Outcome:
         task: The part.
         settings: The data set's settings.
         out_uri: DATA.
+
+    Raises:
+        OSError, JobFailedError: If the storage fails; it may work the next time.
     """
     cv2.setNumThreads(1)  # Ray runs one task per core
     build = _build_shard if task.is_shard else _build_valid
     try:
-        source, storage = open_storage(task.source_uri), open_storage(out_uri)
-        record = build(task, settings, source, storage)
+        storage = open_storage(out_uri)
+        record = build(task, settings, storage)
         storage.write(task.progress_key, record.model_dump_json().encode())
     except _UnusableImagesError as error:
         return Outcome(None, error.problems)
@@ -100,45 +117,43 @@ def build_part(task: Task, settings: DataSettings, out_uri: str) -> Outcome:
     return Outcome(record, ())
 
 
-def _build_shard(
-    task: Task, settings: DataSettings, source: Storage, storage: Storage
-) -> ShardRecord:
+def _build_shard(task: Task, settings: DataSettings, storage: Storage) -> ShardRecord:
     key = f"{task.name}.{settings.format}"
     images: list[ImageRecord] = []
     problems: list[str] = []
     checksum = 0
     with storage.stage(key) as path:
         with shard_writer(settings.format, path, settings.geometry) as writer:
-            for image in task.images:
+            for image in task.source.images:
                 try:
-                    pair = _load_pair(image, settings, source)
+                    pair = _load_pair(image, task.source, settings)
                     _check_size(
                         pair.hr, settings.patch_size, "pass a smaller --patch-size or leave it out"
                     )
                 except ImageError as error:
-                    problems.append(f"{source.uri}/{image.key}: {error}")
+                    problems.append(f"{task.source.storage.uri}/{image.hr.key}: {error}")
                     continue
-                patches = [
-                    Patch(*fields)
-                    for fields in aligned_patches(
-                        as_rgb(pair.hr),
-                        as_rgb(pair.lr),
-                        scale=settings.scale,
-                        patch_size=settings.patch_size,
-                        stride=settings.stride,
-                    )
-                ]
-                writer.write(image.name, patches)
-                for patch in patches:
-                    checksum = _patch_checksum(patch.hr, patch.lr, checksum)
+                patches = aligned_patches(
+                    as_rgb(pair.hr),
+                    as_rgb(pair.lr),
+                    scale=settings.scale,
+                    patch_size=settings.patch_size,
+                    stride=settings.stride,
+                )
+                count = 0
+                while chunk := [Patch(*patch) for patch in islice(patches, _PATCHES_PER_WRITE)]:
+                    writer.write(image.name, chunk)
+                    for patch in chunk:
+                        checksum = _patch_checksum(patch.hr, patch.lr, checksum)
+                    count += len(chunk)
                 images.append(
                     ImageRecord(
                         name=image.name,
-                        sha256=pair.sha256,
-                        bytes=image.size,
+                        source=pair.source,
+                        lr_source=pair.lr_source,
                         height=pair.hr.shape[0],
                         width=pair.hr.shape[1],
-                        patches=len(patches),
+                        patches=count,
                     )
                 )
         if problems:
@@ -151,13 +166,20 @@ def _build_shard(
             images=tuple(images),
             offsets=tuple(writer.offsets),
         )
-        reader = open_shard(settings.format, path, settings.geometry, record.offsets)
-        read_back = 0
-        for index in range(len(reader)):
-            read_back = _patch_checksum(*reader.pair(index), read_back)
-        if (len(reader), read_back) != (record.patches, checksum):
+        if _read_back(path, record, settings) != checksum:
             raise OSError(f"{key}: what was written does not read back; is the disk full or bad?")
     return record
+
+
+def _read_back(path: Path, record: ShardRecord, settings: DataSettings) -> int:
+    """Checksum over the patches that a reader finds in the file."""
+    with path.open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    reader = open_shard(settings.format, content, settings.geometry, record.offsets)
+    checksum = 0
+    for index in range(len(reader)):
+        checksum = _patch_checksum(*reader.pair(index), checksum)
+    return checksum
 
 
 def _patch_checksum(hr: Image, lr: Image, value: int) -> int:
@@ -166,43 +188,60 @@ def _patch_checksum(hr: Image, lr: Image, value: int) -> int:
     return value
 
 
-def _build_valid(
-    task: Task, settings: DataSettings, source: Storage, storage: Storage
-) -> ValidRecord:
-    (image,) = task.images
+def _build_valid(task: Task, settings: DataSettings, storage: Storage) -> ValidRecord:
+    (image,) = task.source.images
     try:
-        pair = _load_pair(image, settings, source)
+        pair = _load_pair(image, task.source, settings)
         smallest = 2 * settings.scale + _SSIM_WINDOW
         _check_size(pair.hr, smallest, "it cannot be scored; leave it out")
     except ImageError as error:
-        raise _UnusableImagesError((f"{source.uri}/{image.key}: {error}",)) from error
-    hr_key = f"valid/hr/{image.name}.png"
-    lr_key = f"valid/lr_x{settings.scale}/{image.name}.png"
-    hr_png, lr_png = encode_png(pair.hr), encode_png(pair.lr)
-    storage.write(hr_key, hr_png)
-    storage.write(lr_key, lr_png)
+        where = f"{task.source.storage.uri}/{image.hr.key}"
+        raise _UnusableImagesError((f"{where}: {error}",)) from error
     return ValidRecord(
         name=image.name,
-        sha256=pair.sha256,
-        bytes=image.size,
+        source=pair.source,
+        lr_source=pair.lr_source,
         height=pair.hr.shape[0],
         width=pair.hr.shape[1],
-        hr=hr_key,
-        hr_sha256=sha256_hex(hr_png),
-        lr=lr_key,
-        lr_sha256=sha256_hex(lr_png),
+        hr=_store_png(storage, f"valid/hr/{image.name}.png", pair.hr),
+        lr=_store_png(storage, f"valid/lr_x{settings.scale}/{image.name}.png", pair.lr),
     )
 
 
-def _load_pair(image: SourceImage, settings: DataSettings, source: Storage) -> _Pair:
-    """Reads an image and makes its LR. Raises ImageError if it cannot be used."""
+def _store_png(storage: Storage, key: str, image: Image) -> StoredFile:
+    data = encode_png(image)
+    storage.write(key, data)
+    return StoredFile(path=key, bytes=len(data), sha256=sha256_hex(data))
+
+
+def _load_pair(image: SourceImage, source: Source, settings: DataSettings) -> _Pair:
+    """Reads an image, and reads or makes its LR. Raises ImageError if it cannot be used."""
+    hr_file, hr = _load(source.storage, image.hr)
+    if image.lr is None or source.lr_storage is None:
+        hr = crop_to_multiple(hr, settings.scale)
+        _check_size(hr, settings.scale, "leave it out")
+        lr = imresize(hr, Fraction(1, settings.scale), settings.kernel)
+        return _Pair(hr_file, None, hr, lr)
     try:
-        data = source.read(image.key)
+        lr_file, lr = _load(source.lr_storage, image.lr)
+    except ImageError as error:
+        raise ImageError(f"its LR {source.lr_storage.uri}/{image.lr.key} {error}") from error
+    expected = (lr.shape[0] * settings.scale, lr.shape[1] * settings.scale, lr.shape[2])
+    if hr.shape != expected:
+        raise ImageError(
+            f"{describe_size(hr)} is not {settings.scale} times "
+            f"{source.lr_storage.uri}/{image.lr.key} {describe_size(lr)}"
+        )
+    return _Pair(hr_file, lr_file, hr, lr)
+
+
+def _load(storage: ReadableStorage, file: StoredObject) -> tuple[SourceFile, Image]:
+    try:
+        data = storage.read(file.key)
     except OSError as error:
-        raise ImageError(f"does not read: {error.strerror}") from error
-    hr = crop_to_multiple(decode_image(data), settings.scale)
-    _check_size(hr, settings.scale, "leave it out")
-    return _Pair(sha256_hex(data), hr, imresize(hr, Fraction(1, settings.scale), settings.kernel))
+        reason = error.strerror or error
+        raise ImageError(f"does not read: {reason}") from error
+    return SourceFile(sha256=sha256_hex(data), bytes=len(data)), decode_image(data)
 
 
 def _check_size(hr: Image, smallest: int, mend: str) -> None:

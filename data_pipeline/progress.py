@@ -1,25 +1,42 @@
 """Progress of long work: a bar on a terminal, plain lines in a log."""
 
 import logging
+import math
 import sys
 import time
 
 from tqdm import tqdm
 
+BYTES = "B"
+
+_DATA_UNITS = ("B", "kB", "MB", "GB", "TB")
 _SECONDS_BETWEEN_LINES = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts finished pieces; shows count, rate and time left. A context manager."""
+    """Counts finished pieces; shows count, rate and time left. A context manager.
 
-    def __init__(self, label: str, total: int, unit: str) -> None:
+    Args:
+        label: What the pieces make.
+        total: How many there are.
+        unit: What they are called; BYTES are shown as MB, GB.
+        done: How many an earlier attempt finished; they do not count into the rate.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
         self._label, self._total, self._unit = label, total, unit
         self._bar = tqdm(
-            total=total, desc=label, unit=unit, disable=not sys.stderr.isatty(), dynamic_ncols=True
+            total=total,
+            initial=done,
+            desc=label,
+            unit=unit,
+            unit_scale=unit == BYTES,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
         )
-        self._done = 0
+        self._first = self._done = done
         self._start = self._last_line = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -28,25 +45,29 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self._bar.close()
 
-    def advance(self) -> None:
-        """One more piece is finished."""
-        self._done += 1
-        self._bar.update()
+    def advance(self, amount: int = 1) -> None:
+        """That many more pieces are finished."""
+        self._done += amount
+        self._bar.update(amount)
         now = time.monotonic()
         due = now - self._last_line >= _SECONDS_BETWEEN_LINES or self._done == self._total
         if self._bar.disable and due:
             self._last_line = now
-            rate = self._done / max(now - self._start, 1e-9)
-            left = (self._total - self._done) / rate
-            _log.info(
-                "%s: %d of %d %s, %.3g a second, %s left",
-                self._label,
-                self._done,
-                self._total,
-                self._unit,
-                rate,
-                duration(left),
-            )
+            rate = (self._done - self._first) / max(now - self._start, 1e-9)
+            left = duration((self._total - self._done) / rate)
+            _log.info("%s: %s a second, %s left", self._label, self._text(rate), left)
+
+    def _text(self, rate: float) -> str:
+        if self._unit == BYTES:
+            return f"{data_size(self._done)} of {data_size(self._total)}, {data_size(rate)}"
+        return f"{self._done} of {self._total} {self._unit}, {rate:.3g}"
+
+
+def data_size(count: float) -> str:
+    """Bytes as `512 B`, `11 MB` or `3.5 GB`."""
+    power = min(int(math.log10(max(count, 1))) // 3, len(_DATA_UNITS) - 1)
+    value = count / 1000**power
+    return f"{value:.{1 if power and value < 10 else 0}f} {_DATA_UNITS[power]}"
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from the raw 64-bit output of Philox, which numpy guarantees never to change (NE
 from `Generator` methods, which it may.
 """
 
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ Ints = npt.NDArray[np.int64]
 
 _PERMUTATION_STREAM = 0
 _CROP_STREAM = 1
+_SHARD_STREAM = 2
 
 
 class BatchPlan(NamedTuple):
@@ -52,11 +53,35 @@ def steps_per_epoch(num_patches: int, global_batch: int) -> int:
     return num_patches // global_batch
 
 
+def epoch_order(
+    *, seed: int, epoch: int, shard_patches: Sequence[int], shuffle_shards: int | None = None
+) -> Ints:
+    """The order in which an epoch visits a data set's patches, each once.
+
+    Args:
+        seed: The run's seed, 0 or greater.
+        epoch: From 0.
+        shard_patches: Patches of every shard; patch ids count through the shards.
+        shuffle_shards: Shuffle within so many shards at a time, drawn anew for every epoch, so
+            that a node's cache needs to hold only about twice as many. None shuffles over all.
+
+    Returns:
+        [sum(shard_patches)]: a permutation of the patch ids.
+    """
+    draws = _raw(seed, _PERMUTATION_STREAM, epoch, sum(shard_patches))
+    if shuffle_shards is None or shuffle_shards >= len(shard_patches):
+        return np.argsort(draws, kind="stable").astype(np.int64)
+    shard_draws = _raw(seed, _SHARD_STREAM, epoch, len(shard_patches))
+    ranks = np.argsort(np.argsort(shard_draws, kind="stable"))
+    windows = np.repeat(ranks // shuffle_shards, shard_patches)
+    return np.lexsort((draws, windows)).astype(np.int64)
+
+
 def plan_batch(
     *,
     seed: int,
     step: int,
-    num_patches: int,
+    order: Ints,
     global_batch: int,
     crop_range: int,
     permute_colours: bool,
@@ -68,7 +93,7 @@ def plan_batch(
     Args:
         seed: The run's seed, 0 or greater.
         step: The global step, from 0.
-        num_patches: Patches in the data set.
+        order: `epoch_order` of the step's epoch.
         global_batch: Examples per step over all replicas.
         crop_range: Number of possible crop offsets per axis: LR patch - LR crop + 1.
         permute_colours: Draws an order of the colour channels; else they stay RGB.
@@ -76,9 +101,7 @@ def plan_batch(
     Returns:
         The plan, `global_batch` rows.
     """
-    epoch, step_in_epoch = divmod(step, steps_per_epoch(num_patches, global_batch))
-    order = _epoch_order(seed, epoch, num_patches)
-    first = step_in_epoch * global_batch
+    first = step % steps_per_epoch(len(order), global_batch) * global_batch
     raw = _raw(seed, _CROP_STREAM, step, global_batch * 4).reshape(4, global_batch)
     symmetry = (raw[2] % np.uint64(8)).astype(np.int64)
     return BatchPlan(
@@ -89,12 +112,6 @@ def plan_batch(
         turns=symmetry % 4,
         colours=(raw[3] % np.uint64(6 if permute_colours else 1)).astype(np.int64),
     )
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, num_patches: int) -> Ints:
-    raw = _raw(seed, _PERMUTATION_STREAM, epoch, num_patches)
-    return np.argsort(raw, kind="stable").astype(np.int64)
 
 
 def _raw(seed: int, stream: int, index: int, count: int) -> npt.NDArray[np.uint64]:

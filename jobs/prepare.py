@@ -1,28 +1,47 @@
 """Photographs -> a data set of HR/LR patch shards."""
 
+import argparse
 import typing
+from pathlib import Path, PurePosixPath
 
 from data_pipeline.build import prepare
+from data_pipeline.describe import contact_sheet, summary
 from data_pipeline.imresize import Kernel
-from data_pipeline.manifest import DataSettings
+from data_pipeline.manifest import DataSettings, require_manifest
 from data_pipeline.shards import ShardFormat
-from data_pipeline.sources import SAMPLES, canonical_uri
+from data_pipeline.sources import DIV2K, SAMPLES, canonical_uri
+from data_pipeline.storage import LocalStorage, open_storage
+from data_pipeline.verify import verify
 from jobs.command import Parser, run
 
+_FOLDER = "a folder or s3:// prefix of images"
 
-def main() -> None:
-    """Reads the arguments and prepares the data set."""
+
+def _parser() -> Parser:
     parser = Parser(prog="python -m jobs.prepare", description=__doc__)
     parser.add_argument(
         "--source",
-        required=True,
-        help=f"'{SAMPLES}' (photographs that ship with scikit-image) or a folder of images",
+        help=f"'{DIV2K}' (downloaded), '{SAMPLES}' (photographs that ship with scikit-image) "
+        f"or {_FOLDER}",
     )
-    parser.add_argument("--out", required=True, metavar="DATA", help="where the data set goes")
+    parser.add_argument(
+        "--out", metavar="DATA", help="where the data set goes: a folder or s3:// prefix"
+    )
     parser.add_argument(
         "--valid-source",
         metavar="SOURCE",
-        help=f"validation images; for '{SAMPLES}' its own are the default, else there are none",
+        help=f"validation images; for '{DIV2K}' and '{SAMPLES}' their own are the default, else "
+        "there are none",
+    )
+    parser.add_argument(
+        "--lr-source", metavar="URI", help=f"LR of the training images, {_FOLDER}; else made"
+    )
+    parser.add_argument("--valid-lr-source", metavar="URI", help="LR of the validation images")
+    parser.add_argument(
+        "--mirror",
+        metavar="URI",
+        help="where DIV2K's archives are instead of the official site: http(s)://, or a folder "
+        "or s3:// prefix with the archives or their images",
     )
     parser.add_argument("--format", choices=typing.get_args(ShardFormat), default="arrow")
     parser.add_argument("--scale", type=int, default=4, help="HR side / LR side (default: 4)")
@@ -38,18 +57,60 @@ def main() -> None:
     parser.add_argument(
         "--stride", type=int, default=240, help="HR pixels between patches (default: 240)"
     )
+    parser.add_argument(
+        "--verify", metavar="DATA", help="instead: read every byte of a data set again"
+    )
+    parser.add_argument(
+        "--describe",
+        metavar="DATA",
+        help="instead: say what a data set holds and write a picture of random pairs to --out "
+        "(default: ./NAME-pairs.png)",
+    )
+    return parser
+
+
+def main() -> None:
+    """Reads the arguments; prepares, verifies or describes a data set."""
+    parser = _parser()
     args = parser.parse_args()
-    valid_source = args.valid_source or (SAMPLES if args.source == SAMPLES else None)
+    if sum(map(bool, (args.source, args.verify, args.describe))) != 1:
+        parser.error("pass one of --source, --verify and --describe")
+    if args.verify:
+        manifest = verify(args.verify)
+        print(f"{args.verify}: all {len(manifest.parts)} parts are what the manifest says")
+    elif args.describe:
+        _describe(args.describe, args.out)
+    else:
+        if not args.out:
+            parser.error("--out is missing")
+        _prepare(args)
+
+
+def _describe(uri: str, out: str | None) -> None:
+    storage = open_storage(uri)
+    manifest = require_manifest(storage)
+    print(summary(storage, manifest))
+    path = Path(out or f"{PurePosixPath(storage.uri).name}-pairs.png").absolute()
+    LocalStorage(path.parent).write(path.name, contact_sheet(storage, manifest))
+    print(f"pairs of LR and HR in {path}")
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    own = args.source if args.source in (DIV2K, SAMPLES) else None
+    sources = (args.source, args.valid_source or own, args.lr_source, args.valid_lr_source)
+    source, valid, lr, valid_lr = (uri and canonical_uri(uri) for uri in sources)
     settings = DataSettings(
-        source=canonical_uri(args.source),
-        valid_source=canonical_uri(valid_source) if valid_source else None,
+        source=source,
+        valid_source=valid,
+        lr_source=lr,
+        valid_lr_source=valid_lr,
         format=args.format,
         scale=args.scale,
         kernel=args.kernel,
         patch_size=args.patch_size,
         stride=args.stride,
     )
-    manifest = prepare(settings, args.out)
+    manifest = prepare(settings, args.out, mirror=args.mirror)
     print(
         f"{args.out}: {manifest.num_patches} patches in {len(manifest.shards)} shards, "
         f"{len(manifest.valid)} validation images"

@@ -42,11 +42,14 @@ class BatchConfig(Section):
         hr_crop: HR crop side in pixels; the LR crop is this over the data set's scale.
         permute_colours: Shuffles the colour channels of every crop, the same in HR and LR (Yoo et
             al. 2020, "RGB permutation"); for data sets that are poor in colours.
+        shuffle_shards: Shuffle within so many shards at a time instead of over the whole data
+            set, so that a node's cache needs to hold only twice as many.
     """
 
     global_batch: int = Field(default=16, ge=1)
     hr_crop: int = Field(default=96, ge=8)
     permute_colours: bool = False
+    shuffle_shards: int | None = Field(default=None, ge=1)
 
 
 class LearningRateConfig(Section):

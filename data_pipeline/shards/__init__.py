@@ -41,7 +41,7 @@ class ShardWriter(Protocol):
 
 
 class ShardReader(Protocol):
-    """Random access to one shard file by memory map."""
+    """Random access to one shard file's content, without a copy."""
 
     def __len__(self) -> int: ...
 

@@ -1,5 +1,6 @@
-"""Arrow IPC shards: one record batch per image, fixed-size binary columns, memory-mapped."""
+"""Arrow IPC shards: fixed-size binary columns of raw pixels, read in place."""
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,12 @@ class ArrowShardWriter:
 
 
 class ArrowShardReader:
-    """Zero-copy views into a memory-mapped Arrow IPC file."""
+    """Zero-copy views into an Arrow IPC file's content."""
 
-    def __init__(self, path: Path, geometry: Geometry) -> None:
+    def __init__(self, content: mmap.mmap, geometry: Geometry) -> None:
         hr_shape = (-1, geometry.hr_size, geometry.hr_size, 3)
         lr_shape = (-1, geometry.lr_size, geometry.lr_size, 3)
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        file = pa.ipc.open_file(pa.py_buffer(content))
         self._batches: list[tuple[Image, Image]] = []
         for number in range(file.num_record_batches):
             batch = file.get_batch(number)

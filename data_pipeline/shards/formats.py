@@ -1,5 +1,6 @@
 """Which reader and writer belong to which format."""
 
+import mmap
 from pathlib import Path
 
 from data_pipeline.shards import Geometry, ShardFormat, ShardReader, ShardWriter
@@ -17,13 +18,16 @@ def shard_writer(shard_format: ShardFormat, path: Path, geometry: Geometry) -> S
 
 def open_shard(
     shard_format: ShardFormat,
-    path: Path,
+    content: mmap.mmap,
     geometry: Geometry,
     offsets: tuple[tuple[int, int], ...],
 ) -> ShardReader:
-    """Opens a finished shard file; `offsets` are those of its record in the manifest."""
+    """Reads a finished shard; `offsets` are those of its record in the manifest.
+
+    The reader and the patches that it returns keep `content` alive.
+    """
     if shard_format == "arrow":
-        return ArrowShardReader(path, geometry)
+        return ArrowShardReader(content, geometry)
     from data_pipeline.shards.tfrecord import TFRecordShardReader
 
-    return TFRecordShardReader(path, geometry, offsets)
+    return TFRecordShardReader(content, geometry, offsets)

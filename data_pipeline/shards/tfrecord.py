@@ -3,6 +3,7 @@
 Features: image (bytes), top and left (int64), hr and lr (raw uint8 bytes).
 """
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,13 @@ class TFRecordShardWriter:
 
 
 class TFRecordShardReader:
-    """Zero-copy views into a memory-mapped TFRecord file, by the offsets from the manifest."""
+    """Zero-copy views into a TFRecord file's content, by the offsets from the manifest."""
 
     def __init__(
-        self, path: Path, geometry: Geometry, offsets: tuple[tuple[int, int], ...]
+        self, content: mmap.mmap, geometry: Geometry, offsets: tuple[tuple[int, int], ...]
     ) -> None:
-        self._data = np.memmap(path, np.uint8, "r")
-        self._shapes = [(size, size, 3) for size in geometry]
+        self._content = content
+        self._sizes = geometry
         self._offsets = offsets
 
     def __len__(self) -> int:
@@ -73,8 +74,8 @@ class TFRecordShardReader:
     def pair(self, index: int) -> tuple[Image, Image]:
         """See ShardReader."""
         hr, lr = (
-            self._data[start : start + int(np.prod(shape))].reshape(shape)
-            for start, shape in zip(self._offsets[index], self._shapes, strict=True)
+            np.ndarray((size, size, 3), np.uint8, self._content, start)
+            for start, size in zip(self._offsets[index], self._sizes, strict=True)
         )
         return hr, lr
 

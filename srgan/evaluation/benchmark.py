@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.errors import UserError
-from data_pipeline.images import ImageError, decode_image
+from data_pipeline.images import ImageError, decode_image, describe_size
 from data_pipeline.imresize import Kernel, imresize
 from data_pipeline.manifest import require_manifest, sha256_hex
 from data_pipeline.patches import crop_to_multiple
@@ -93,9 +93,9 @@ class Benchmark(NamedTuple):
         lr = lr_file.decode()
         if hr.shape != (lr.shape[0] * self.scale, lr.shape[1] * self.scale, lr.shape[2]):
             raise UserError(
-                f"{hr_file.uri}/{hr_file.key} {_size(hr)} is not {self.scale} times "
+                f"{hr_file.uri}/{hr_file.key} {describe_size(hr)} is not {self.scale} times "
                 f"{lr_file.uri}/{lr_file.key} "
-                f"{_size(lr)}; pass the LR of this HR"
+                f"{describe_size(lr)}; pass the LR of this HR"
             )
         return Pair(hr_file.name, hr, lr)
 
@@ -117,16 +117,15 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
         )
     settings = manifest.settings
     made_by = kernel or settings.kernel
-    lr = tuple(
-        File(record.name, storage.uri, record.lr, record.lr_sha256) for record in manifest.valid
-    )
+    uri = storage.uri
+    hr = tuple(File(one.name, uri, one.hr.path, one.hr.sha256) for one in manifest.valid)
+    lr = tuple(File(one.name, uri, one.lr.path, one.lr.sha256) for one in manifest.valid)
+    is_given = settings.valid_lr_source is not None
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
         scale=settings.scale,
-        lr_kernel=made_by,
-        hr=tuple(
-            File(record.name, storage.uri, record.hr, record.hr_sha256) for record in manifest.valid
-        ),
+        lr_kernel=None if is_given and kernel is None else made_by,
+        hr=hr,
         lr=lr if made_by == settings.kernel else None,
     )
 
@@ -139,31 +138,17 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
     Raises:
         UserError: If a folder is missing or empty, or an HR image has no LR image.
     """
-    source = open_source(hr_uri, "valid")
-    hr = tuple(File(image.name, source.storage.uri, image.key) for image in source.images)
-    lr = _matching_lr(hr, lr_uri, scale) if lr_uri is not None else None
+    source = open_source(hr_uri, "valid", lr_uri=lr_uri, scale=scale)
+    lr = tuple(
+        File(image.name, source.lr_storage.uri, image.lr.key)
+        for image in source.images
+        if image.lr and source.lr_storage
+    )
     folder = PurePosixPath(source.storage.uri)
     return Benchmark(
         name=folder.parent.name if folder.name.lower() == "hr" else folder.name,
         scale=scale,
         lr_kernel=None if lr else kernel,
-        hr=hr,
-        lr=lr,
+        hr=tuple(File(image.name, source.storage.uri, image.hr.key) for image in source.images),
+        lr=lr or None,
     )
-
-
-def _matching_lr(hr: tuple[File, ...], lr_uri: str, scale: int) -> tuple[File, ...]:
-    source = open_source(lr_uri, "valid")
-    keys = {image.name: image.key for image in source.images}
-    lr = []
-    for file in hr:
-        match = keys.get(file.name) or keys.get(f"{file.name}x{scale}")
-        if match is None:
-            raise UserError(f"{source.storage.uri}: holds no LR image for {file.uri}/{file.key}")
-        lr.append(File(file.name, source.storage.uri, match))
-    return tuple(lr)
-
-
-def _size(image: Image) -> str:
-    height, width, channels = image.shape
-    return f"({width}x{height}, {'grey' if channels == 1 else 'RGB'})"

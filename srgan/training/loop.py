@@ -3,14 +3,17 @@
 import logging
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray.train
 import tensorflow as tf
 
-from data_pipeline.dataset import Batches, PatchSet
+from data_pipeline.dataset import Batches, check_cache_fits
 from data_pipeline.manifest import Manifest, require_manifest
+from data_pipeline.patch_set import PatchSet
 from data_pipeline.progress import duration
 from data_pipeline.sampling import steps_per_epoch
 from data_pipeline.storage import open_storage
@@ -18,7 +21,13 @@ from srgan.config import Config, parse_config
 from srgan.training.checkpoint import read_checkpoint, write_checkpoint
 from srgan.training.metrics_log import MetricsLog
 from srgan.training.samples import sample_pairs, write_sample_grid
-from srgan.training.step import TrainState, build_state, make_train_call
+from srgan.training.step import (
+    CallResult,
+    TrainCall,
+    TrainState,
+    build_state,
+    make_train_call,
+)
 from srgan.training.strategy import configure_devices, mirrored_strategy
 from srgan.upscale import save_generator
 
@@ -48,8 +57,8 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) ->
     config = parse_config(config_text, "config")
     data = open_storage(data_uri)
     manifest = require_manifest(data)
+    check_cache_fits(data, manifest, config.batch.shuffle_shards)
     patches = PatchSet(data, manifest)
-    patches.verify()
     epoch_steps = steps_per_epoch(len(patches), config.batch.global_batch)
     total_steps = config.pretrain.epochs * epoch_steps
     strategy = mirrored_strategy()
@@ -91,11 +100,13 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) ->
     start, first_step = time.monotonic(), step
     for epoch in range(step // epoch_steps + 1, config.pretrain.epochs + 1):
         epoch_start = time.monotonic()
-        losses, weights = [], []
+        losses, weights, data_wait = [], [], 0.0
         while step < epoch * epoch_steps:
             count = min(config.steps_per_call, epoch * epoch_steps - step)
-            losses.append(float(train_call(iterator, tf.constant(count))))
+            result = _call(train_call, iterator, count, patches)
+            losses.append(float(result.loss))
             weights.append(count)
+            data_wait += float(result.data_wait)
             step += count
             if not np.isfinite(losses[-1]):
                 raise NonFiniteLossError(
@@ -109,6 +120,7 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) ->
             "mse": float(np.average(losses, weights=weights)),
             "learning_rate": float(state.optimizer.learning_rate),
             "seconds": round(seconds, 3),
+            "data_wait_seconds_per_step": round(data_wait / sum(weights), 6),
             "patches_per_second": round(epoch_steps * config.batch.global_batch / seconds, 1),
         }
         save_generator(state.generator, run, epoch)
@@ -128,6 +140,17 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) ->
             record["patches_per_second"],
             duration(left),
         )
+
+
+def _call(
+    train_call: TrainCall, iterator: Iterator[Any], count: int, patches: PatchSet
+) -> CallResult:
+    try:
+        return train_call(iterator, tf.constant(count))
+    except tf.errors.OpError:
+        if patches.failure:  # TensorFlow would bury it in a traceback of its own
+            raise patches.failure from None
+        raise
 
 
 def _devices(strategy: tf.distribute.Strategy) -> tuple[str, ...]:
@@ -177,6 +200,7 @@ def _distributed_batches(
         global_batch=config.batch.global_batch,
         hr_crop=config.batch.hr_crop,
         permute_colours=config.batch.permute_colours,
+        shuffle_shards=config.batch.shuffle_shards,
     )
 
     def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:

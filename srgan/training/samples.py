@@ -22,7 +22,7 @@ def sample_pairs(storage: Storage, manifest: Manifest) -> list[tuple[Image, Imag
     pairs = []
     scale = manifest.settings.scale
     for record in manifest.valid[:_SAMPLE_ROWS]:
-        lr, hr = (as_rgb(decode_image(storage.read(key))) for key in (record.lr, record.hr))
+        lr, hr = (as_rgb(decode_image(storage.read(f.path))) for f in (record.lr, record.hr))
         top, left = (max(0, (side - _SAMPLE_LR_SIDE) // 2) for side in lr.shape[:2])
         bottom, right = top + _SAMPLE_LR_SIDE, left + _SAMPLE_LR_SIDE
         crop = hr[top * scale : bottom * scale, left * scale : right * scale]

@@ -39,7 +39,14 @@ def build_state(config: Config, *, scale: int, total_steps: int) -> TrainState:
     return TrainState(network, optimizer)
 
 
-TrainCall = Callable[[Iterator[Any], tf.Tensor], tf.Tensor]
+class CallResult(NamedTuple):
+    """What the steps of one call gave: their mean loss, and the seconds they waited for data."""
+
+    loss: tf.Tensor
+    data_wait: tf.Tensor
+
+
+TrainCall = Callable[[Iterator[Any], tf.Tensor], CallResult]
 
 
 def make_train_call(
@@ -53,7 +60,7 @@ def make_train_call(
         global_batch: Divides the loss; Keras's optimizer sums the gradients of the replicas.
 
     Returns:
-        A function (distributed iterator of uint8 LR/HR, number of steps) -> their mean loss.
+        A function (distributed iterator of uint8 LR/HR, number of steps) -> CallResult, float64.
     """
 
     def replica_step(lr: tf.Tensor, hr: tf.Tensor) -> tf.Tensor:
@@ -67,12 +74,17 @@ def make_train_call(
         state.optimizer.apply(tape.gradient(loss, variables), variables)
         return tf.cast(loss, tf.float64)
 
-    def train_call(iterator: Iterator[Any], steps: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros((), tf.float64)
+    def train_call(iterator: Iterator[Any], steps: tf.Tensor) -> CallResult:
+        total = waited = tf.zeros((), tf.float64)
         for _ in tf.range(steps):
-            loss = strategy.run(replica_step, args=next(iterator))
+            asked = tf.timestamp()
+            with tf.control_dependencies([asked]):
+                batch = next(iterator)
+            with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+                waited += tf.timestamp() - asked
+            loss = strategy.run(replica_step, args=batch)
             total += strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None)
-        return total / tf.cast(steps, tf.float64)
+        return CallResult(total / tf.cast(steps, tf.float64), waited)
 
     compiled: TrainCall = tf.function(train_call)
     return compiled

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline.sampling import plan_batch, steps_per_epoch
+from data_pipeline.sampling import epoch_order, plan_batch, steps_per_epoch
 
 SETTINGS = {
     "seed": 7,
@@ -12,19 +12,26 @@ SETTINGS = {
 }
 
 
+def plan_of(step, *, num_patches, **settings):
+    """The plan of a step of a data set of one shard."""
+    epoch = step // steps_per_epoch(num_patches, settings["global_batch"])
+    order = epoch_order(seed=settings["seed"], epoch=epoch, shard_patches=[num_patches])
+    return plan_batch(step=step, order=order, **settings)
+
+
 def same(one, other) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_a_step_is_always_the_same_whatever_came_before():
-    forward = [plan_batch(step=step, **SETTINGS) for step in range(20)]
-    backward = [plan_batch(step=step, **SETTINGS) for step in reversed(range(20))]
+    forward = [plan_of(step=step, **SETTINGS) for step in range(20)]
+    backward = [plan_of(step=step, **SETTINGS) for step in reversed(range(20))]
     assert all(same(*pair) for pair in zip(forward, reversed(backward), strict=True))
 
 
 def test_the_sequence_never_changes():
     """Golden values: a run begun with an older version of the program must go on the same."""
-    plan = plan_batch(step=9, **SETTINGS)
+    plan = plan_of(step=9, **SETTINGS)
     assert plan.patch_ids.tolist() == [49, 48, 31, 50, 47, 19, 36, 22]
     assert plan.tops.tolist() == [2, 12, 5, 0, 12, 6, 1, 5]
     assert plan.lefts.tolist() == [0, 6, 4, 5, 4, 5, 5, 7]
@@ -38,7 +45,7 @@ def test_an_epoch_repeats_no_patch_and_epochs_differ():
     assert steps == 6
     epochs = [
         np.concatenate(
-            [plan_batch(step=epoch * steps + step, **SETTINGS).patch_ids for step in range(steps)]
+            [plan_of(step=epoch * steps + step, **SETTINGS).patch_ids for step in range(steps)]
         )
         for epoch in range(3)
     ]
@@ -50,7 +57,7 @@ def test_an_epoch_repeats_no_patch_and_epochs_differ():
 
 def test_draws_are_uniform():
     settings = SETTINGS | {"num_patches": 4000, "global_batch": 4000}
-    plan = plan_batch(step=0, **settings)
+    plan = plan_of(step=0, **settings)
     fields = (
         (plan.tops, 13),
         (plan.lefts, 13),
@@ -68,13 +75,13 @@ def test_draws_are_uniform():
 
 
 def test_seeds_and_steps_differ():
-    base = plan_batch(step=3, **SETTINGS)
-    assert not same(base, plan_batch(step=4, **SETTINGS))
-    assert not same(base, plan_batch(step=3, **(SETTINGS | {"seed": 8})))
+    base = plan_of(step=3, **SETTINGS)
+    assert not same(base, plan_of(step=4, **SETTINGS))
+    assert not same(base, plan_of(step=3, **(SETTINGS | {"seed": 8})))
 
 
 def test_rows_are_slices():
-    plan = plan_batch(step=2, **SETTINGS)
+    plan = plan_of(step=2, **SETTINGS)
     halves = [plan.rows(0, 4), plan.rows(4, 8)]
     joined = [np.concatenate(fields) for fields in zip(*halves, strict=True)]
     assert same(joined, plan)
@@ -86,7 +93,40 @@ def test_too_few_patches_are_refused():
 
 
 def test_colours_stay_unless_they_are_to_be_permuted():
-    plain = plan_batch(step=9, **(SETTINGS | {"permute_colours": False}))
-    permuted = plan_batch(step=9, **SETTINGS)
+    plain = plan_of(step=9, **(SETTINGS | {"permute_colours": False}))
+    permuted = plan_of(step=9, **SETTINGS)
     assert not plain.colours.any()
     assert same(plain, permuted._replace(colours=plain.colours))
+
+
+SHARDS = [5, 9, 1, 12, 7, 3, 8, 8]
+
+
+def shards_of(order):
+    return np.searchsorted(np.cumsum(SHARDS), order, side="right")
+
+
+def test_shuffling_over_all_shards_does_not_depend_on_where_they_end():
+    whole = epoch_order(seed=7, epoch=2, shard_patches=[sum(SHARDS)])
+    np.testing.assert_array_equal(whole, epoch_order(seed=7, epoch=2, shard_patches=SHARDS))
+    wide = epoch_order(seed=7, epoch=2, shard_patches=SHARDS, shuffle_shards=8)
+    np.testing.assert_array_equal(whole, wide)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_windows_hold_whole_shards_and_every_patch_once(window):
+    orders = [
+        epoch_order(seed=7, epoch=epoch, shard_patches=SHARDS, shuffle_shards=window)
+        for epoch in (0, 1)
+    ]
+    for order in orders:
+        assert sorted(order) == list(range(sum(SHARDS)))
+        visited = list(dict.fromkeys(shards_of(order).tolist()))  # by first use
+        start = 0
+        for first in range(0, len(SHARDS), window):
+            members = visited[first : first + window]
+            size = sum(SHARDS[shard] for shard in members)
+            assert set(shards_of(order[start : start + size])) == set(members)
+            start += size
+    assert list(shards_of(orders[0])) != list(shards_of(orders[1]))
+    assert not np.array_equal(orders[0], np.sort(orders[0]))

@@ -9,8 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline.dataset import Batches, PatchSet
+from data_pipeline.dataset import Batches
 from data_pipeline.manifest import require_manifest
+from data_pipeline.patch_set import PatchSet
 from data_pipeline.storage import open_storage
 from srgan.config import Config, parse_config
 from srgan.training.checkpoint import read_checkpoint, state_arrays, write_checkpoint
@@ -61,7 +62,7 @@ class Session:
             )
 
         iterator = iter(self.strategy.distribute_datasets_from_function(dataset))
-        return float(self.call(iterator, tf.constant(stop - start)))
+        return float(self.call(iterator, tf.constant(stop - start)).loss)
 
 
 def limit_devices() -> None:

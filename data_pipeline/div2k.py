@@ -1,0 +1,135 @@
+"""DIV2K (Agustsson and Timofte 2017): 800 training and 100 validation images with bicubic LR.
+
+The images are read straight from the official archives, which are downloaded to the node's folder
+once, or found at a mirror: a web address, a bucket's prefix or a folder, with the archives or,
+in a bucket or a folder, with the images that they hold.
+"""
+
+import logging
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from data_pipeline.download import download
+from data_pipeline.errors import UserError
+from data_pipeline.manifest import DataSettings, file_sha256
+from data_pipeline.node import node_folder, scratch_file
+from data_pipeline.sources import DIV2K, Source, images_among, with_lr
+from data_pipeline.storage import LocalStorage, ReadableStorage, Storage, open_storage
+from data_pipeline.storage.archive import ZipStorage
+from data_pipeline.web import NotThereError
+
+_OFFICIAL_SITE = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
+_LICENCE = (
+    "DIV2K is for academic research only; its images belong to their photographers "
+    "(https://data.vision.ee.ethz.ch/cvl/DIV2K/)"
+)
+
+
+class _Archive(NamedTuple):
+    """An official archive: the folder of its images, its bytes and its sha256."""
+
+    folder: str
+    bytes: int | None
+    sha256: str | None
+
+
+_ARCHIVES = {
+    "DIV2K_train_HR.zip": _Archive("DIV2K_train_HR/", None, None),
+    "DIV2K_valid_HR.zip": _Archive("DIV2K_valid_HR/", None, None),
+    "DIV2K_train_LR_bicubic_X2.zip": _Archive("DIV2K_train_LR_bicubic/X2/", None, None),
+    "DIV2K_train_LR_bicubic_X3.zip": _Archive("DIV2K_train_LR_bicubic/X3/", None, None),
+    "DIV2K_train_LR_bicubic_X4.zip": _Archive("DIV2K_train_LR_bicubic/X4/", None, None),
+    "DIV2K_valid_LR_bicubic_X2.zip": _Archive("DIV2K_valid_LR_bicubic/X2/", None, None),
+    "DIV2K_valid_LR_bicubic_X3.zip": _Archive("DIV2K_valid_LR_bicubic/X3/", None, None),
+    "DIV2K_valid_LR_bicubic_X4.zip": _Archive("DIV2K_valid_LR_bicubic/X4/", None, None),
+}
+
+# The images' numbers, which are their names.
+_NUMBERS = {"train": range(1, 801), "valid": range(801, 901)}
+
+_log = logging.getLogger(__name__)
+
+
+def open_div2k(
+    split: Literal["train", "valid"], settings: DataSettings, mirror: str | None
+) -> Source:
+    """DIV2K's images, each with its published LR file where there is one.
+
+    There is one for MATLAB's kernel and the scales 2, 3 and 4; a mirror may lack it. Elsewhere LR
+    is made from HR, bit for bit the same.
+
+    Args:
+        split: Training or validation images.
+        settings: Their scale and kernel.
+        mirror: Where the archives or images are; None for the official site.
+
+    Raises:
+        UserError: If an archive or an image is missing or not the published one.
+        JobFailedError: If a download keeps failing.
+    """
+    _log.info("%s", _LICENCE)
+    hr_name = f"DIV2K_{split}_HR.zip"
+    hr = _open(hr_name, mirror)
+    if hr is None:
+        raise UserError(
+            f"{mirror}: holds neither {hr_name} nor images in {_ARCHIVES[hr_name].folder}; "
+            "pass another --mirror"
+        )
+    source = Source(images_among(hr.list(), hr), hr)
+    found = {image.name for image in source.images}
+    if missing := sorted({f"{number:04}" for number in _NUMBERS[split]} - found):
+        raise UserError(
+            f"{hr.uri}: lacks {len(missing)} of DIV2K's images, the first is {missing[0]}.png; "
+            "complete it or pass another --mirror"
+        )
+    lr_name = f"DIV2K_{split}_LR_bicubic_X{settings.scale}.zip"
+    if settings.kernel != "matlab" or lr_name not in _ARCHIVES:
+        return source
+    lr = _open(lr_name, mirror)
+    if lr is None:
+        _log.info("%s: has no %s; LR is made from HR, bit for bit the same", mirror, lr_name)
+        return source
+    return with_lr(source, lr, scale=settings.scale)
+
+
+def _open(name: str, mirror: str | None) -> ReadableStorage | None:
+    """The images of an archive; None where a mirror has neither the archive nor its images."""
+    archive = _ARCHIVES[name]
+    site = mirror or _OFFICIAL_SITE
+    if site.startswith(("http://", "https://")):
+        target = node_folder(DIV2K) / name
+        try:
+            download(f"{site}/{name}", target, size=archive.bytes, sha256=archive.sha256)
+        except NotThereError:
+            if mirror is None or name.endswith("_HR.zip"):
+                raise
+            return None
+        return ZipStorage(target, archive.folder)
+    storage = open_storage(site)
+    if storage.size(name) is not None:
+        return ZipStorage(_verified_archive(storage, name), archive.folder)
+    folder = open_storage(f"{storage.uri}/{archive.folder}")
+    return folder if folder.list() else None
+
+
+def _verified_archive(storage: Storage, name: str) -> Path:
+    """A local file with the archive of a folder or bucket, the published one."""
+    if isinstance(storage, LocalStorage):
+        _require_published(storage.path(name), f"{storage.uri}/{name}", name)
+        return storage.path(name)
+    target = node_folder(DIV2K) / name
+    if not target.exists():
+        with scratch_file(name) as path:
+            with path.open("wb") as file:
+                for block in storage.stream(name):
+                    file.write(block)
+            _require_published(path, f"{storage.uri}/{name}", name)
+            path.replace(target)
+    return target
+
+
+def _require_published(path: Path, where: str, name: str) -> None:
+    expected = _ARCHIVES[name].sha256
+    found = file_sha256(path)
+    if expected not in (None, found):
+        raise UserError(f"{where}: expected sha256 {expected}, found {found}; pass another copy")

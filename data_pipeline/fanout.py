@@ -1,0 +1,72 @@
+"""Many independent tasks on Ray: retried, bounded in number, one failure does not end the rest."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from data_pipeline.cluster import ray_session
+from data_pipeline.errors import JobFailedError
+from data_pipeline.progress import Progress
+
+_RETRIES = 3
+
+# Tasks in flight per core: the next one waits at the worker, its arguments are in memory.
+_QUEUED_PER_CPU = 2
+
+T = TypeVar("T")
+
+
+class TaskFailedError(Exception):
+    """A task that failed in spite of retries; the message is one line."""
+
+
+def fan_out(
+    function: Callable[..., T],
+    calls: Sequence[Callable[[], tuple[Any, ...]]],
+    *,
+    label: str,
+    unit: str,
+) -> list[T | TaskFailedError]:
+    """Calls a function on the workers of the cluster, one core each.
+
+    A task whose worker dies, or that raises OSError or JobFailedError, is run again.
+
+    Args:
+        function: What to run.
+        calls: One per task; each makes the function's arguments when its turn comes.
+        label: Names the progress bar.
+        unit: What a task finishes, in the plural.
+
+    Returns:
+        A result or a failure for every call, in order.
+    """
+    if not calls:
+        return []
+    found: dict[int, T | TaskFailedError] = {}
+    with ray_session(), Progress(label, len(calls), unit) as progress:
+        remote = ray.remote(
+            num_cpus=1, max_retries=_RETRIES, retry_exceptions=[OSError, JobFailedError]
+        )(function)
+        waiting = iter(enumerate(calls))
+        pending: dict[Any, int] = {}
+        while len(found) < len(calls):
+            room = max(2, int(_QUEUED_PER_CPU * ray.cluster_resources().get("CPU", 1)))
+            while len(pending) < room and (following := next(waiting, None)):
+                number, arguments = following
+                pending[remote.remote(*arguments())] = number
+            done, _ = ray.wait(list(pending))
+            found[pending.pop(done[0])] = _result(done[0])
+            progress.advance()
+    return [found[number] for number in range(len(calls))]
+
+
+def _result(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        cause = error.cause
+        return TaskFailedError(f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}")
+    except RayError as error:
+        return TaskFailedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

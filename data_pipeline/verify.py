@@ -1,0 +1,85 @@
+"""Every byte of a data set against its manifest."""
+
+import hashlib
+import logging
+from functools import partial
+
+from data_pipeline.errors import JobFailedError, UserError
+from data_pipeline.fanout import TaskFailedError, fan_out
+from data_pipeline.manifest import (
+    MANIFEST_KEY,
+    Manifest,
+    PartRecord,
+    require_manifest,
+    stored_files,
+)
+from data_pipeline.storage import open_storage
+
+_log = logging.getLogger(__name__)
+
+
+def verify(data_uri: str) -> Manifest:
+    """Reads all files of a data set again, on all cores of the cluster.
+
+    Args:
+        data_uri: DATA.
+
+    Returns:
+        The manifest, if every file is what it says.
+
+    Raises:
+        UserError: Naming what is missing or damaged, what was expected and what was found; all
+            findings are in the log.
+        JobFailedError: If files could not be read.
+    """
+    storage = open_storage(data_uri)
+    manifest = require_manifest(storage)
+    calls = [partial(_arguments, storage.uri, part) for part in manifest.parts]
+    results = fan_out(check_part, calls, label="verify", unit="parts")
+    damages: list[str] = []
+    failures: list[str] = []
+    for result in results:
+        if isinstance(result, TaskFailedError):
+            failures.append(str(result))
+        else:
+            damages.extend(result)
+    known = {file.path for part in manifest.parts for file in stored_files(part)}
+    for found in storage.list():
+        if found.key not in known | {MANIFEST_KEY}:
+            _log.warning("%s/%s: is not in the manifest", storage.uri, found.key)
+    for line in (*damages, *failures):
+        _log.error("%s", line)
+    if damages:
+        more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
+        raise UserError(
+            f"{damages[0]}{more}; delete what is damaged and run the same jobs.prepare command "
+            "again to restore it"
+        )
+    if failures:
+        raise JobFailedError(f"{len(failures)} parts could not be read: {failures[0]}")
+    return manifest
+
+
+def _arguments(uri: str, part: PartRecord) -> tuple[str, PartRecord]:
+    return uri, part
+
+
+def check_part(data_uri: str, part: PartRecord) -> list[str]:
+    """One line for every file of a part that is not what its record says."""
+    storage = open_storage(data_uri)
+    damages = []
+    for file in stored_files(part):
+        where = f"{storage.uri}/{file.path}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            for block in storage.stream(file.path):
+                digest.update(block)
+                size += len(block)
+        except FileNotFoundError:
+            damages.append(f"{where}: is missing")
+            continue
+        if size != file.bytes:
+            damages.append(f"{where}: expected {file.bytes} bytes, found {size}")
+        elif digest.hexdigest() != file.sha256:
+            damages.append(f"{where}: expected sha256 {file.sha256}, found {digest.hexdigest()}")
+    return damages
