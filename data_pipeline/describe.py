@@ -18,14 +18,17 @@ _WHITE = 255
 def summary(storage: Storage, manifest: Manifest) -> str:
     """Some lines of text: where from, how many, how large."""
     settings = manifest.settings
-    images = sum(len(shard.images) for shard in manifest.shards)
+    images = [image for shard in manifest.shards for image in shard.images]
+    has_lr_files = any(image.lr_source for image in images)
     valid_bytes = sum(file.bytes for part in manifest.valid for file in stored_files(part))
     lines = {
         "data set": storage.uri,
         "source": settings.source,
-        "LR": settings.lr_source or f"made by the {settings.kernel} kernel",
+        "LR": f"files of {settings.lr_source or settings.source}"
+        if has_lr_files
+        else f"made by the {settings.kernel} kernel",
         "scale": f"x{settings.scale}",
-        "training": f"{images} images, {manifest.num_patches} patches",
+        "training": f"{len(images)} images, {manifest.num_patches} patches",
         "patches": f"{settings.patch_size} px HR, {settings.geometry.lr_size} px LR, "
         f"every {settings.stride} px",
         "shards": f"{len(manifest.shards)} {settings.format}, {data_size(manifest.train_bytes)}",

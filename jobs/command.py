@@ -1,12 +1,12 @@
 """What every job's command line shares: one-line errors, exit codes, logging."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from data_pipeline.errors import JobFailedError, UserError
+from data_pipeline.logs import configure_logging
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a job and exits: 0 done, 2 the user's input is wrong, 1 anything else."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    configure_logging()
     try:
         main()
     except UserError as error:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,9 +27,30 @@ _MULTIPART_THRESHOLD = 128 << 20
 _PART_BYTES = 32 << 20
 _BLOCK = 1 << 20
 _ATTEMPTS = 10
+_FEW_ATTEMPTS = 2
 _CONNECTIONS = 32
 
 _T = TypeVar("_T")
+
+_Environment = tuple[tuple[str, str], ...]
+
+
+@lru_cache
+def _client(attempts: int, environment: _Environment) -> Any:
+    """One client for all storages of a process; `environment` is what determines it."""
+    config = Config(
+        retries={"mode": "adaptive", "total_max_attempts": attempts},
+        max_pool_connections=_CONNECTIONS,
+        connect_timeout=10,
+        read_timeout=60,
+    )
+    return boto3.session.Session().client("s3", config=config)
+
+
+@lru_cache
+def _look_into(attempts: int, bucket: str, prefix: str, environment: _Environment) -> None:
+    client = _client(attempts, environment)
+    client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
 
 class S3Storage:
@@ -56,18 +77,16 @@ class S3Storage:
 
     @cached_property
     def _client(self) -> Any:
-        """The client, after a first call that says at once what is wrong with the bucket."""
-        self._call(lambda: self._new_client(2).list_objects_v2(**self._bucket_prefix(), MaxKeys=1))
-        return self._new_client(_ATTEMPTS)
-
-    def _new_client(self, attempts: int) -> Any:
-        config = Config(
-            retries={"mode": "adaptive", "total_max_attempts": attempts},
-            max_pool_connections=_CONNECTIONS,
-            connect_timeout=10,
-            read_timeout=60,
+        """The client, after a first call that says soon what is wrong with the bucket."""
+        environment = tuple(
+            sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
         )
-        return boto3.session.Session().client("s3", config=config)
+        where = (self._bucket, self._prefix, environment)
+        try:
+            self._call(lambda: _look_into(_FEW_ATTEMPTS, *where))
+        except JobFailedError:  # nothing that the user could mend: be patient
+            self._call(lambda: _look_into(_ATTEMPTS, *where))
+        return _client(_ATTEMPTS, environment)
 
     def _call(self, request: Callable[[], _T], key: str = "") -> _T:
         try:

@@ -1,7 +1,7 @@
 """What boto3 raises -> one line that a person understands. Never quotes a credential."""
 
 import errno
-from urllib.parse import urlsplit
+import re
 
 from botocore import exceptions as boto
 from botocore.exceptions import ClientError
@@ -92,12 +92,15 @@ def explain(error: BaseException, uri: str, endpoint: str | None) -> Exception:
         message = next((text for kind, text in _KINDS if isinstance(error, kind)), None)
     if message:
         return UserError(f"{uri}: {message.format(**facts)}")
-    reason = " ".join(str(error).split())[:300] or facts["kind"]
+    if isinstance(error, ClientError):  # the server's own words may repeat the access key
+        reason = f"{facts['operation']} gives {facts['code']}"
+    else:
+        reason = re.sub(r"//\S*@", "//", " ".join(str(error).split()))[:300] or facts["kind"]
     return JobFailedError(f"{uri}: {facts['server']} keeps failing: {reason}")
 
 
 def _server(endpoint: str | None) -> str:
     if not endpoint:
         return "AWS S3"
-    parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # no password that stands there
+    scheme, host = re.fullmatch(r"(\w+://)?(?:.*@)?([^/?#]*).*", endpoint, re.DOTALL).groups("")
+    return f"{scheme}{host}"  # no password that stands there

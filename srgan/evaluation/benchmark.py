@@ -13,7 +13,7 @@ from data_pipeline.imresize import Kernel, imresize
 from data_pipeline.manifest import require_manifest, sha256_hex
 from data_pipeline.patches import crop_to_multiple
 from data_pipeline.sources import open_source
-from data_pipeline.storage import open_storage
+from data_pipeline.storage import ReadableStorage, open_storage
 
 Image = npt.NDArray[np.uint8]
 
@@ -27,23 +27,28 @@ class Pair(NamedTuple):
 
 
 class File(NamedTuple):
-    """An image: its name in the tables, its storage's URI, its key and, if known, sha256 there."""
+    """An image: its name in the tables, its storage, its key and, if known, sha256 there."""
 
     name: str
-    uri: str
+    storage: ReadableStorage
     key: str
     sha256: str | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where it is."""
+        return f"{self.storage.uri}/{self.key}"
 
     def read(self) -> bytes:
         """The file's bytes. Raises UserError if they are gone or not what the manifest says."""
         try:
-            data = open_storage(self.uri).read(self.key)
+            data = self.storage.read(self.key)
         except OSError as error:
-            raise UserError(f"{self.uri}/{self.key}: does not read: {error.strerror}") from error
+            raise UserError(f"{self.uri}: does not read: {error.strerror}") from error
         found = sha256_hex(data)
         if self.sha256 not in (None, found):
             raise UserError(
-                f"{self.uri}/{self.key}: expected sha256 {self.sha256}, found {found}; "
+                f"{self.uri}: expected sha256 {self.sha256}, found {found}; "
                 "run the same jobs.prepare command again to restore it"
             )
         return data
@@ -53,7 +58,7 @@ class File(NamedTuple):
         try:
             return decode_image(self.read())
         except ImageError as error:
-            raise UserError(f"{self.uri}/{self.key}: {error}") from error
+            raise UserError(f"{self.uri}: {error}") from error
 
 
 class Benchmark(NamedTuple):
@@ -93,9 +98,8 @@ class Benchmark(NamedTuple):
         lr = lr_file.decode()
         if hr.shape != (lr.shape[0] * self.scale, lr.shape[1] * self.scale, lr.shape[2]):
             raise UserError(
-                f"{hr_file.uri}/{hr_file.key} {describe_size(hr)} is not {self.scale} times "
-                f"{lr_file.uri}/{lr_file.key} "
-                f"{describe_size(lr)}; pass the LR of this HR"
+                f"{hr_file.uri} {describe_size(hr)} is not {self.scale} times "
+                f"{lr_file.uri} {describe_size(lr)}; pass the LR of this HR"
             )
         return Pair(hr_file.name, hr, lr)
 
@@ -117,9 +121,8 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
         )
     settings = manifest.settings
     made_by = kernel or settings.kernel
-    uri = storage.uri
-    hr = tuple(File(one.name, uri, one.hr.path, one.hr.sha256) for one in manifest.valid)
-    lr = tuple(File(one.name, uri, one.lr.path, one.lr.sha256) for one in manifest.valid)
+    hr = tuple(File(one.name, storage, one.hr.path, one.hr.sha256) for one in manifest.valid)
+    lr = tuple(File(one.name, storage, one.lr.path, one.lr.sha256) for one in manifest.valid)
     is_given = settings.valid_lr_source is not None
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
@@ -140,7 +143,7 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
     """
     source = open_source(hr_uri, "valid", lr_uri=lr_uri, scale=scale)
     lr = tuple(
-        File(image.name, source.lr_storage.uri, image.lr.key)
+        File(image.name, source.lr_storage, image.lr.key)
         for image in source.images
         if image.lr and source.lr_storage
     )
@@ -149,6 +152,6 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
         name=folder.parent.name if folder.name.lower() == "hr" else folder.name,
         scale=scale,
         lr_kernel=None if lr else kernel,
-        hr=tuple(File(image.name, source.storage.uri, image.hr.key) for image in source.images),
+        hr=tuple(File(image.name, source.storage, image.hr.key) for image in source.images),
         lr=lr or None,
     )

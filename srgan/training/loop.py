@@ -12,6 +12,7 @@ import ray.train
 import tensorflow as tf
 
 from data_pipeline.dataset import Batches, check_cache_fits
+from data_pipeline.logs import configure_logging
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.patch_set import PatchSet
 from data_pipeline.progress import duration
@@ -52,7 +53,7 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) ->
         DamagedCheckpointError: If the last checkpoint is not what was written.
         NonFiniteLossError: Naming the steps; the last checkpoint stays.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    configure_logging()
     configure_devices(gpus)
     config = parse_config(config_text, "config")
     data = open_storage(data_uri)

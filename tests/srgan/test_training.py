@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import keras
 import numpy as np
@@ -132,3 +134,32 @@ def test_a_checkpoint_holds_no_pickle(checkpoint):
     with np.load(folder / "state.npz", allow_pickle=False) as arrays:
         parts = {key.split("/")[0] for key in arrays.files}
     assert parts == {"generator", "optimizer"}
+
+
+def test_the_wait_for_data_is_measured(small_data):
+    """The second call's only batch is held back until half a second after it was asked for."""
+    session = Session(small_data, config("float32", "false"), 1)
+    gate = threading.Event()
+
+    def hold_back(index):
+        if index == 1:
+            gate.wait(timeout=60)
+        return index
+
+    def dataset(context):
+        batches = session.batches.dataset(start=0, stop=2, replicas=[0], num_replicas=1)
+        held = tf.data.Dataset.range(2).map(
+            lambda index: tf.numpy_function(hold_back, [index], tf.int64)
+        )
+        return tf.data.Dataset.zip(batches, held).map(lambda batch, index: batch)
+
+    iterator = iter(session.strategy.distribute_datasets_from_function(dataset))
+    one_step = tf.constant(1)
+    session.call(iterator, one_step)
+    opener = threading.Timer(0.5, gate.set)
+    start = time.monotonic()
+    opener.start()
+    waited = float(session.call(iterator, one_step).data_wait)
+    elapsed = time.monotonic() - start
+    opener.join()
+    assert 0.3 < waited < elapsed
