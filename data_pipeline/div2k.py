@@ -20,8 +20,8 @@ from data_pipeline.web import NotThereError
 
 _OFFICIAL_SITE = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 _LICENCE = (
-    "DIV2K is for academic research only; its images belong to their photographers "
-    "(https://data.vision.ee.ethz.ch/cvl/DIV2K/)"
+    "DIV2K is made available for academic research only; the copyright of its images belongs to "
+    "their owners (https://data.vision.ee.ethz.ch/cvl/DIV2K/)"
 )
 
 
@@ -29,19 +29,52 @@ class _Archive(NamedTuple):
     """An official archive: the folder of its images, its bytes and its sha256."""
 
     folder: str
-    bytes: int | None
-    sha256: str | None
+    bytes: int
+    sha256: str
 
 
+# The site publishes no checksums; these are TensorFlow Datasets', who recorded the same files.
 _ARCHIVES = {
-    "DIV2K_train_HR.zip": _Archive("DIV2K_train_HR/", None, None),
-    "DIV2K_valid_HR.zip": _Archive("DIV2K_valid_HR/", None, None),
-    "DIV2K_train_LR_bicubic_X2.zip": _Archive("DIV2K_train_LR_bicubic/X2/", None, None),
-    "DIV2K_train_LR_bicubic_X3.zip": _Archive("DIV2K_train_LR_bicubic/X3/", None, None),
-    "DIV2K_train_LR_bicubic_X4.zip": _Archive("DIV2K_train_LR_bicubic/X4/", None, None),
-    "DIV2K_valid_LR_bicubic_X2.zip": _Archive("DIV2K_valid_LR_bicubic/X2/", None, None),
-    "DIV2K_valid_LR_bicubic_X3.zip": _Archive("DIV2K_valid_LR_bicubic/X3/", None, None),
-    "DIV2K_valid_LR_bicubic_X4.zip": _Archive("DIV2K_valid_LR_bicubic/X4/", None, None),
+    "DIV2K_train_HR.zip": _Archive(
+        "DIV2K_train_HR/",
+        3_530_603_713,
+        "9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335",
+    ),
+    "DIV2K_valid_HR.zip": _Archive(
+        "DIV2K_valid_HR/",
+        448_993_893,
+        "20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc",
+    ),
+    "DIV2K_train_LR_bicubic_X2.zip": _Archive(
+        "DIV2K_train_LR_bicubic/X2/",
+        925_390_592,
+        "a53a424317575838dadce4bcd97cf7b744d6855f43740ed5f0245af3cf4bd850",
+    ),
+    "DIV2K_train_LR_bicubic_X3.zip": _Archive(
+        "DIV2K_train_LR_bicubic/X3/",
+        427_847_282,
+        "ad5c8e5507e2765823d3c2c5bd0934842efcd487c5370604c224090898b3163a",
+    ),
+    "DIV2K_train_LR_bicubic_X4.zip": _Archive(
+        "DIV2K_train_LR_bicubic/X4/",
+        246_914_039,
+        "f006b837f4eb52b82909aa01478e6d6d199eefce932179491d0c9dbb706dde3a",
+    ),
+    "DIV2K_valid_LR_bicubic_X2.zip": _Archive(
+        "DIV2K_valid_LR_bicubic/X2/",
+        117_763_600,
+        "60eed9875c697df51204aa579e2a699e1d5215095788a097ff54dd17e2664d57",
+    ),
+    "DIV2K_valid_LR_bicubic_X3.zip": _Archive(
+        "DIV2K_valid_LR_bicubic/X3/",
+        54_513_392,
+        "04b9a2ed3b4a0715d3924d3ae8514830c3328fac8d30512ce716d6f419e052a3",
+    ),
+    "DIV2K_valid_LR_bicubic_X4.zip": _Archive(
+        "DIV2K_valid_LR_bicubic/X4/",
+        31_505_881,
+        "a50a5d1c4b88de4e8d300d8fb2b904c52fe93b2b298a4899697760d7cbb6d553",
+    ),
 }
 
 # The images' numbers, which are their names.
@@ -131,5 +164,5 @@ def _verified_archive(storage: Storage, name: str) -> Path:
 def _require_published(path: Path, where: str, name: str) -> None:
     expected = _ARCHIVES[name].sha256
     found = file_sha256(path)
-    if expected not in (None, found):
+    if found != expected:
         raise UserError(f"{where}: expected sha256 {expected}, found {found}; pass another copy")

@@ -142,11 +142,8 @@ def _body(
     if known and response.status in (206, 416):
         content_range = response.headers.get("Content-Range", "")
         validator = _validator(response) or known.validator  # need not be repeated in a 206
-        if (
-            response.status == 416
-            or not re.fullmatch(rf"bytes {start}-\d+/{known.bytes}", content_range)
-            or validator != known.validator
-        ):
+        rest = re.fullmatch(rf"bytes {start}-\d+/{known.bytes}", content_range)  # none in a 416
+        if not rest or validator != known.validator:
             raise RemoteChangedError(f"{answer} for the rest; the file may have changed")
         return Body(known, start, _blocks(response))
     if response.status != 200:

@@ -2,7 +2,6 @@
 
 import errno
 import stat
-import struct
 import zipfile
 import zlib
 from itertools import pairwise
@@ -18,15 +17,7 @@ _LOCAL_HEADER = 30  # bytes, at least
 _ENCRYPTED = 0x1
 
 # What zipfile and zlib raise on damaged bytes.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    OverflowError,
-)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 class ZipStorage:
@@ -111,6 +102,7 @@ def _problem(entry: zipfile.ZipInfo) -> str | None:
     name = entry.orig_filename  # as it is stored; zipfile cuts the other one at a NUL
     kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the writer was no Unix
     problems = (
+        (not name, "has no name"),
         (
             name.startswith("/") or "\\" in name or "\0" in name or ".." in name.split("/"),
             "has a name that leads out of the archive",

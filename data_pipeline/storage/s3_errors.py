@@ -102,5 +102,5 @@ def explain(error: BaseException, uri: str, endpoint: str | None) -> Exception:
 def _server(endpoint: str | None) -> str:
     if not endpoint:
         return "AWS S3"
-    scheme, host = re.fullmatch(r"(\w+://)?(?:.*@)?([^/?#]*).*", endpoint, re.DOTALL).groups("")
-    return f"{scheme}{host}"  # no password that stands there
+    # Without the path, and without a user and password that may stand before the host.
+    return re.sub(r"(\w+://)?(.*@)?([^/?#]*).*", r"\1\3", endpoint, count=1, flags=re.DOTALL)

@@ -180,13 +180,37 @@ def test_a_damaged_entry(tmp_path, method, position):
 
 
 @pytest.mark.parametrize(
-    ("signature", "offset"), [(LOCAL, 0), (LOCAL, 30)], ids=["no header", "another name"]
+    ("signature", "offset", "layout", "value"),
+    [
+        (LOCAL, 0, "<H", 0),  # no header
+        (LOCAL, 30, "<H", 0),  # another name
+        (CENTRAL, 42, "<I", 5100),  # a header past the end
+        (CENTRAL, 20, "<II", (9000, 9000)),  # a body past the end
+    ],
 )
-def test_an_index_that_does_not_fit_the_entry(tmp_path, signature, offset):
-    path = write(tmp_path / "x.zip", ("0001.png", NOISE))
-    patch(path, signature, offset, "<H", 0)
+def test_an_index_that_does_not_fit_the_entry(tmp_path, signature, offset, layout, value):
+    entry = zipfile.ZipInfo("0001.png")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
+        file.writestr(entry, NOISE)
+    values = value if isinstance(value, tuple) else (value,)
+    patch(tmp_path / "x.zip", signature, offset, layout, *values)
+    storage = ZipStorage(tmp_path / "x.zip")
     with pytest.raises(OSError, match="damaged in the archive"):
-        ZipStorage(path).read("0001.png")
+        storage.read("0001.png")
+
+
+def test_an_entry_without_a_name(tmp_path):
+    path = write(tmp_path / "x.zip", ("x", NOISE))
+    patch(path, CENTRAL, 28, "<HHH", 0, 0, 1)  # its name's byte becomes a comment
+    with pytest.raises(UserError, match="'' has no name"):
+        ZipStorage(path)
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    path = write(tmp_path / "x.zip", ("é.png", NOISE))
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    with pytest.raises(UserError, match="is no zip file, or damaged"):
+        ZipStorage(path)
 
 
 @pytest.mark.parametrize("claimed", [100, 6000])
