@@ -2,6 +2,7 @@
 
 import fcntl
 import http.client
+import itertools
 import os
 import socket
 import struct
@@ -10,7 +11,7 @@ import sys
 import termios
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -91,19 +92,21 @@ class FaultyServer:
         self.requests = 0
         self.faults: Counter[Fault] = Counter()
         self._every = every
-        self._queue = deque(sequence)
+        self._order = itertools.cycle(sequence)
+        self._cut_is_due = False
         self._lock = threading.Lock()
 
     def next_fault(self, method: str) -> Fault | None:
         with self._lock:
             self.requests += 1
-            if self.requests % self._every:
-                return None
-            possible = (fault for fault in self._queue if fault != Fault.CUT or method == "GET")
-            fault = next(possible, None)
+            fault = None
+            if method == "GET" and self._cut_is_due:
+                fault, self._cut_is_due = Fault.CUT, False
+            elif self.requests % self._every == 0:
+                fault = next(self._order)
+                if fault == Fault.CUT and method != "GET":
+                    fault, self._cut_is_due = None, True
             if fault:
-                self._queue.remove(fault)
-                self._queue.append(fault)
                 self.faults[fault] += 1
             return fault
 
@@ -114,8 +117,8 @@ def faulty(
 ) -> Iterator[FaultyServer]:
     """A proxy of `server` that spoils each `every`-th request, in the order of `sequence`.
 
-    The order starts again at its end. CUT waits for a GET, and what comes after it goes first; a
-    sequence of nothing but CUT leaves other requests alone.
+    The sequence starts again at its end. A CUT that meets another request than a GET leaves it
+    alone and is kept for the next GET.
     """
     with _Proxy((HOST, 0), _ProxyHandler) as proxy:
         proxy.upstream = urlsplit(server.endpoint).netloc

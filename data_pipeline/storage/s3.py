@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
-import urllib3.exceptions
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.node import scratch_file
@@ -28,7 +29,13 @@ _PART_BYTES = 32 << 20
 _BLOCK = 1 << 20
 _ATTEMPTS = 10
 _FEW_ATTEMPTS = 2
+
+# Seconds before further rounds of attempts: boto3 gives up within a second when many threads
+# share its quota of retries.
+_PAUSES = (1.0, 3.0, 10.0)
 _CONNECTIONS = 32
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -39,7 +46,9 @@ _Environment = tuple[tuple[str, str], ...]
 def _client(attempts: int, environment: _Environment) -> Any:
     """One client for all storages of a process; `environment` is what determines it."""
     config = Config(
-        retries={"mode": "adaptive", "total_max_attempts": attempts},
+        # "adaptive" slows all threads of a client to a few calls a second once the server asks
+        # for patience, which would starve training; see benchmarks/s3_retries.py.
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=_CONNECTIONS,
         connect_timeout=10,
         read_timeout=60,
@@ -48,8 +57,8 @@ def _client(attempts: int, environment: _Environment) -> Any:
 
 
 @lru_cache
-def _look_into(attempts: int, bucket: str, prefix: str, environment: _Environment) -> None:
-    client = _client(attempts, environment)
+def _look_into(bucket: str, prefix: str, environment: _Environment) -> None:
+    client = _client(_FEW_ATTEMPTS, environment)
     client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
 
@@ -81,19 +90,25 @@ class S3Storage:
         environment = tuple(
             sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
         )
-        where = (self._bucket, self._prefix, environment)
-        try:
-            self._call(lambda: _look_into(_FEW_ATTEMPTS, *where))
-        except JobFailedError:  # nothing that the user could mend: be patient
-            self._call(lambda: _look_into(_ATTEMPTS, *where))
+        self._call(lambda: _look_into(self._bucket, self._prefix, environment))
         return _client(_ATTEMPTS, environment)
 
     def _call(self, request: Callable[[], _T], key: str = "") -> _T:
+        """Sends a request, again after longer pauses than boto3's if the server keeps failing."""
+        for pause in _PAUSES:
+            try:
+                return self._call_once(request, key)
+            except JobFailedError as error:
+                _log.warning("%s; goes on in %.0f s", error, pause)
+                time.sleep(pause)
+        return self._call_once(request, key)
+
+    def _call_once(self, request: Callable[[], _T], key: str) -> _T:
         try:
             return request()
         except S3UploadFailedError as error:
             raise self._explained(error.__context__ or error, key) from error
-        except (BotoCoreError, ClientError, ValueError) as error:
+        except (BotoCoreError, ClientError, HTTPError, ValueError) as error:
             raise self._explained(error, key) from error
 
     def _explained(self, error: BaseException, key: str) -> Exception:
@@ -148,7 +163,7 @@ class S3Storage:
                 if position == end:
                     return
                 raise OSError(f"{end - position} bytes are missing")
-            except (BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
+            except (BotoCoreError, HTTPError, OSError) as error:
                 response["Body"].close()
                 failures += 1
                 if failures == _ATTEMPTS or position == end:  # at the end: a wrong checksum

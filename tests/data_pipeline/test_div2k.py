@@ -208,7 +208,7 @@ def test_a_place_without_div2k_is_named(archives, tmp_path):
         sources(tmp_path / "empty")
     with (
         website(tmp_path / "empty") as (address, _),
-        pytest.raises(UserError, match="404.*pass another --mirror"),
+        pytest.raises(UserError, match=r"404.*pass another --mirror"),
     ):
         sources(address)
 
