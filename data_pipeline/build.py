@@ -24,11 +24,11 @@ from data_pipeline.manifest import (
     ValidRecord,
     stored_files,
 )
-from data_pipeline.parts import PROGRESS, Task, build_part
+from data_pipeline.parts import Task, build_part
 from data_pipeline.resume import (
     Stored,
     begin,
-    delete_all,
+    clean_up,
     finished_records,
     is_complete,
     matching_manifest,
@@ -68,6 +68,7 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
     manifest = matching_manifest(storage, stored, settings, tasks)
     if manifest and is_complete(manifest, stored):
         _log.info("%s: already complete, nothing to do", storage.uri)
+        clean_up(storage)  # a kill may have come after the manifest
         return manifest
     stored = begin(storage, stored, settings)
     records = finished_records(storage, stored, tasks, manifest)
@@ -84,7 +85,7 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
     _refuse_leaks(manifest)
     _delete_leftovers(storage, manifest)
     _commit(storage, manifest)
-    delete_all(storage, PROGRESS)
+    clean_up(storage)
     return manifest
 
 

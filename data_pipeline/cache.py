@@ -8,12 +8,14 @@ only files that nobody holds are evicted, the least recently mapped first.
 import fcntl
 import hashlib
 import logging
+import math
 import mmap
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
-from data_pipeline.errors import UserError
+from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import ShardRecord
 from data_pipeline.node import node_folder, node_lock, remove_unlocked, scratch_file
 from data_pipeline.storage import LocalStorage, Storage
@@ -28,7 +30,7 @@ _PARTIAL_SUFFIX = ".shard"
 _log = logging.getLogger(__name__)
 
 
-class DamagedShardError(Exception):
+class DamagedShardError(JobFailedError):
     """A shard that is missing or is not what the manifest says."""
 
 
@@ -51,7 +53,7 @@ def map_shard(storage: Storage, shard: ShardRecord) -> mmap.mmap:
             return mapped
         with node_lock(f"shard-{shard.sha256[:2]}"):  # few lock files, none of them for ever
             if not path.exists():
-                _fetch(storage, shard, path)
+                return _fetch(storage, shard, path)
 
 
 def cache_limit() -> int:
@@ -68,7 +70,7 @@ def cache_limit() -> int:
         limit = float(text)
     except ValueError:
         limit = 0.0
-    if not limit > 0:
+    if not 0 < limit < math.inf:
         raise UserError(f"{LIMIT_VARIABLE}={text}: pass the cache's size in gigabytes, as in 500")
     return int(limit * 1e9)
 
@@ -106,44 +108,52 @@ def _map_held(path: Path, size: int) -> mmap.mmap | None:
         os.close(handle)
 
 
-def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> None:
+def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> mmap.mmap:
     where = f"{storage.uri}/{shard.path}"
-    with scratch_file(shard.sha256 + _PARTIAL_SUFFIX) as partial:
-        with node_lock("eviction"):
-            _make_room(shard.bytes)
-            os.truncate(partial, shard.bytes)  # other processes count it from now on
-        digest, size = hashlib.sha256(), 0
-        with partial.open("r+b") as file:
-            try:
-                for block in storage.stream(shard.path):
-                    file.write(block)
-                    digest.update(block)
-                    size += len(block)
-            except FileNotFoundError as error:
-                raise _missing(where) from error
-            file.flush()
-            os.fsync(file.fileno())
-        if size != shard.bytes:
-            raise _wrong_size(where, shard.bytes, size)
-        if digest.hexdigest() != shard.sha256:
-            raise _wrong_content(where, shard.sha256, digest.hexdigest())
-        partial.replace(path)
+    with ExitStack() as stack:
+        with scratch_file(shard.sha256 + _PARTIAL_SUFFIX) as partial:
+            with node_lock("eviction"):
+                _make_room(shard.bytes)
+                os.truncate(partial, shard.bytes)  # other processes count it from now on
+            digest, size = hashlib.sha256(), 0
+            with partial.open("r+b") as file:
+                try:
+                    for block in storage.stream(shard.path):
+                        file.write(block)
+                        digest.update(block)
+                        size += len(block)
+                except FileNotFoundError as error:
+                    raise _missing(where) from error
+                file.flush()
+                os.fsync(file.fileno())
+            if size != shard.bytes:
+                raise _wrong_size(where, shard.bytes, size)
+            if digest.hexdigest() != shard.sha256:
+                raise _wrong_content(where, shard.sha256, digest.hexdigest())
+            # Nobody may evict it before it is held.
+            stack.enter_context(node_lock("eviction"))
+            partial.replace(path)
+        mapped = _map_held(path, shard.bytes)
+        assert mapped is not None
+        return mapped
 
 
 def _make_room(size: int) -> None:
+    """Evicts until `size` bytes more fit, or nothing is left that no reader holds."""
     sizes = _cached_sizes()
     used, limit = sum(sizes.values()), cache_limit()
+    if used + size <= limit:
+        return
     for path in sorted(node_folder("shards").iterdir(), key=_mtime):
-        if used + size <= limit:
-            return
         if remove_unlocked(path):
             used -= sizes.get(path, 0)
-    if used + size > limit:
-        _log.warning(
-            "the shard cache is over its limit of %.1f GB: readers hold %.1f GB",
-            limit / 1e9,
-            used / 1e9,
-        )
+        if used + size <= limit:
+            return
+    _log.warning(
+        "the shard cache is over its limit of %.1f GB: readers hold %.1f GB",
+        limit / 1e9,
+        used / 1e9,
+    )
 
 
 def _cached_sizes() -> dict[Path, int]:

@@ -11,12 +11,20 @@ from data_pipeline.cache import LIMIT_VARIABLE, cache_limit
 from data_pipeline.errors import UserError
 from data_pipeline.manifest import Manifest
 from data_pipeline.patch_set import Image, PatchSet
-from data_pipeline.sampling import BatchPlan, Ints, epoch_order, plan_batch, steps_per_epoch
+from data_pipeline.sampling import (
+    BatchPlan,
+    Ints,
+    epoch_order,
+    num_windows,
+    plan_batch,
+    steps_per_epoch,
+)
 from data_pipeline.storage import LocalStorage, Storage
 
 _PARALLEL_BATCHES = 2
 
-# Shards are opened so many steps before their use: seconds on the fastest GPU.
+# Shards are opened so many steps before their use, if the windows of the shuffle are that long:
+# seconds on the fastest GPU.
 _STEPS_AHEAD = 64
 
 
@@ -49,6 +57,7 @@ class Batches:
             )
 
         self._order = order
+        self._steps_ahead = _steps_ahead(shard_patches, shuffle_shards, global_batch)
 
     def plan(self, step: int) -> BatchPlan:
         """The global batch of a step."""
@@ -66,7 +75,7 @@ class Batches:
     ) -> tf.data.Dataset:
         """Batches of some replicas, for the steps [start, stop).
 
-        The shards are opened in the background, `_STEPS_AHEAD` steps before their use.
+        The shards are opened in the background, ahead of their use.
 
         Args:
             start: First global step.
@@ -84,13 +93,13 @@ class Batches:
         def prefetch(step: int) -> None:
             if step < stop:
                 plan = self.plan(step).rows(replicas[0] * rows, (replicas[-1] + 1) * rows)
-                self._patches.prefetch(plan.patch_ids)
+                self._patches.prefetch(plan.patch_ids, step)
 
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
             offset, position = divmod(int(index), len(replicas))
             step = start + offset
             if position == 0:
-                last = step + _STEPS_AHEAD
+                last = step + self._steps_ahead
                 for ahead in range(step if offset == 0 else last, last + 1):
                     prefetch(ahead)
             first = replicas[position] * rows
@@ -111,6 +120,17 @@ class Batches:
         return loaded.prefetch(2 * len(replicas))
 
 
+def _steps_ahead(
+    shard_patches: Sequence[int], shuffle_shards: int | None, global_batch: int
+) -> int:
+    """How far to look ahead without reaching beyond the window after the current one."""
+    windows = num_windows(len(shard_patches), shuffle_shards)
+    if windows == 1:
+        return _STEPS_AHEAD
+    shortest = sum(sorted(shard_patches)[: len(shard_patches) // windows]) // global_batch
+    return max(0, min(_STEPS_AHEAD, shortest - _PARALLEL_BATCHES))
+
+
 def check_cache_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | None) -> None:
     """Refuses what would download every shard again for almost every step.
 
@@ -124,8 +144,9 @@ def check_cache_fits(storage: Storage, manifest: Manifest, shuffle_shards: int |
     # At the border of two windows both are in use.
     needed = sum(largest if shuffle_shards is None else largest[: 2 * shuffle_shards])
     if needed > limit:
+        fitting = int(limit / largest[0]) // 2
+        other = f", or lower batch.shuffle_shards to {fitting}" if fitting else ""
         raise UserError(
             f"{storage.uri}: {needed / 1e9:.1f} GB of shards are in use together, the cache may "
-            f"take {limit / 1e9:.1f}; raise {LIMIT_VARIABLE}, or lower batch.shuffle_shards to "
-            f"{max(1, int(limit / largest[0]) // 2)}"
+            f"take {limit / 1e9:.1f}; raise {LIMIT_VARIABLE}{other}"
         )

@@ -12,7 +12,7 @@ from data_pipeline.storage import Storage
 
 _ROWS, _COLUMNS = 4, 3
 _MARGIN = 4
-_WHITE = 255
+_GREY = 128  # white images keep their edge
 
 
 def summary(storage: Storage, manifest: Manifest) -> str:
@@ -57,7 +57,7 @@ def contact_sheet(storage: Storage, manifest: Manifest, *, seed: int = 0) -> byt
         _cell(*patches.pair(int(patch_id)), scale=manifest.settings.scale)
         for patch_id in draws.choice(len(patches), min(len(patches), _ROWS * _COLUMNS), False)
     ]
-    cells += [np.full_like(cells[0], _WHITE)] * (-len(cells) % _COLUMNS)
+    cells += [np.full_like(cells[0], _GREY)] * (-len(cells) % _COLUMNS)
     rows = [np.hstack(cells[row : row + _COLUMNS]) for row in range(0, len(cells), _COLUMNS)]
     return encode_png(np.vstack(rows))
 
@@ -67,4 +67,4 @@ def _cell(
 ) -> npt.NDArray[np.uint8]:
     pair = np.hstack([enlarge_nearest(lr, scale), hr])
     margin = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
-    return np.pad(pair, margin, constant_values=_WHITE)
+    return np.pad(pair, margin, constant_values=_GREY)

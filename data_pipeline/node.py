@@ -4,6 +4,7 @@
 at any moment: what is at work is held by a lock that the kernel drops with its process.
 """
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -14,6 +15,9 @@ from pathlib import Path
 from data_pipeline.errors import UserError
 
 CACHE_VARIABLE = "SRGAN_CACHE"
+
+# Some shared file systems have no locks; there, what is at work looks like a leftover.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 def node_folder(name: str) -> Path:
@@ -43,7 +47,7 @@ def scratch_file(name: str) -> Iterator[Path]:
     folder = node_folder("scratch")
     for path in folder.iterdir():
         remove_unlocked(path)
-    handle, path = _locked_file(folder, name)
+    handle, path = locked_file(folder, "", f".{name}")
     try:
         yield path
     finally:
@@ -51,10 +55,15 @@ def scratch_file(name: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def _locked_file(folder: Path, name: str) -> tuple[int, Path]:
+def locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
+    """A new file that `remove_unlocked` leaves alone until its handle is closed."""
     while True:
-        handle, path = tempfile.mkstemp(f".{name}", dir=folder)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        handle, path = tempfile.mkstemp(suffix, prefix, folder)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         if os.path.exists(path):
             return handle, Path(path)
         os.close(handle)  # another process took it for a leftover before it was locked
@@ -67,6 +76,9 @@ def remove_unlocked(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         path.unlink()
         return True
     return False

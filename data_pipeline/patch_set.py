@@ -3,7 +3,6 @@
 import os
 import resource
 import threading
-from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import permutations
 
@@ -32,7 +31,8 @@ class PatchSet:
     """Random access to patches. Thread-safe.
 
     A shard is verified when it is opened, in the background if `prefetch` named it in time. It
-    stays open until too many are, or until the cache needs its place.
+    stays open until too many are, or the cache needs its place; then those go whose last known
+    use is the longest past.
 
     Attributes:
         failure: What went wrong with a shard, for those who see only that tf.data failed.
@@ -50,16 +50,17 @@ class PatchSet:
             min(_DOWNLOADS, os.cpu_count() or 1) if is_local else _DOWNLOADS, "open-shard"
         )
         self._lock = threading.Lock()
-        self._open: OrderedDict[int, Future[ShardReader]] = OrderedDict()  # by last use
+        self._open: dict[int, Future[ShardReader]] = {}
+        self._needed: dict[int, int] = {}  # the last step that is known to use an open shard
         self._open_bytes = 0
 
     def __len__(self) -> int:
         return self._manifest.num_patches
 
-    def prefetch(self, patch_ids: Ints) -> None:
-        """Starts to open the shards of these patches, in the given order."""
+    def prefetch(self, patch_ids: Ints, step: int) -> None:
+        """Starts to open the shards of a step's patches, in the given order."""
         for number in dict.fromkeys(np.searchsorted(self._ends, patch_ids, side="right").tolist()):
-            self._request(number)
+            self._request(number, step)
 
     def pair(self, patch_id: int) -> tuple[Image, Image]:
         """Views of a patch: HR uint8 [P, P, 3] and LR uint8 [P / scale, P / scale, 3].
@@ -69,20 +70,21 @@ class PatchSet:
         """
         number = int(np.searchsorted(self._ends, patch_id, side="right"))
         first = int(self._ends[number]) - self._manifest.shards[number].patches
-        return self._request(number).result().pair(patch_id - first)
+        return self._request(number, 0).result().pair(patch_id - first)
 
-    def _request(self, number: int) -> Future[ShardReader]:
+    def _request(self, number: int, step: int) -> Future[ShardReader]:
         with self._lock:
             if number not in self._open:
                 size = self._manifest.shards[number].bytes
                 while self._open and (
                     len(self._open) >= self._max_open or self._open_bytes + size > self._max_bytes
                 ):
-                    oldest, _ = self._open.popitem(last=False)
-                    self._open_bytes -= self._manifest.shards[oldest].bytes
+                    past = min(self._open, key=self._needed.__getitem__)
+                    del self._open[past], self._needed[past]
+                    self._open_bytes -= self._manifest.shards[past].bytes
                 self._open[number] = self._opener.submit(self._read, number)
                 self._open_bytes += size
-            self._open.move_to_end(number)
+            self._needed[number] = max(step, self._needed.get(number, 0))
             return self._open[number]
 
     def _read(self, number: int) -> ShardReader:

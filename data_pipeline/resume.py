@@ -75,7 +75,7 @@ def begin(storage: Storage, stored: Stored, settings: DataSettings) -> Stored:
     storage.delete_partial()
     if _begun_settings(storage, stored) == settings:
         return stored
-    delete_all(storage, PROGRESS)  # no shard is among them: see matching_manifest
+    _delete_records(storage)  # no shard is among them: see matching_manifest
     try:
         storage.write_new(_SETTINGS_KEY, settings.model_dump_json(indent=1).encode())
     except FileExistsError:
@@ -105,10 +105,15 @@ def finished_records(
     }
 
 
-def delete_all(storage: Storage, prefix: str) -> None:
-    """Removes all objects below a prefix."""
+def clean_up(storage: Storage) -> None:
+    """Removes what a finished data set needs no more."""
+    storage.delete_partial()
+    _delete_records(storage)
+
+
+def _delete_records(storage: Storage) -> None:
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        list(pool.map(storage.delete, [found.key for found in storage.list(prefix)]))
+        list(pool.map(storage.delete, [found.key for found in storage.list(PROGRESS)]))
 
 
 def _refuse_other_settings(storage: Storage, old: DataSettings, new: DataSettings) -> None:

@@ -62,19 +62,26 @@ def epoch_order(
         seed: The run's seed, 0 or greater.
         epoch: From 0.
         shard_patches: Patches of every shard; patch ids count through the shards.
-        shuffle_shards: Shuffle within so many shards at a time, drawn anew for every epoch, so
-            that a node's cache needs to hold only about twice as many. None shuffles over all.
+        shuffle_shards: Shuffle within windows of at most so many shards, drawn anew for every
+            epoch and of nearly equal size, so that a node's cache needs to hold only twice as
+            many. None shuffles over all.
 
     Returns:
         [sum(shard_patches)]: a permutation of the patch ids.
     """
     draws = _raw(seed, _PERMUTATION_STREAM, epoch, sum(shard_patches))
-    if shuffle_shards is None or shuffle_shards >= len(shard_patches):
+    if shuffle_shards is None:
         return np.argsort(draws, kind="stable").astype(np.int64)
-    shard_draws = _raw(seed, _SHARD_STREAM, epoch, len(shard_patches))
+    count = len(shard_patches)
+    shard_draws = _raw(seed, _SHARD_STREAM, epoch, count)
     ranks = np.argsort(np.argsort(shard_draws, kind="stable"))
-    windows = np.repeat(ranks // shuffle_shards, shard_patches)
-    return np.lexsort((draws, windows)).astype(np.int64)
+    windows = ranks * num_windows(count, shuffle_shards) // count
+    return np.lexsort((draws, np.repeat(windows, shard_patches))).astype(np.int64)
+
+
+def num_windows(num_shards: int, shuffle_shards: int | None) -> int:
+    """Windows of an epoch: as few as hold at most `shuffle_shards` shards each."""
+    return -(-num_shards // (shuffle_shards or num_shards))
 
 
 def plan_batch(

@@ -2,10 +2,11 @@
 
 import argparse
 import typing
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from data_pipeline.build import prepare
 from data_pipeline.describe import contact_sheet, summary
+from data_pipeline.errors import UserError
 from data_pipeline.imresize import Kernel
 from data_pipeline.manifest import DataSettings, require_manifest
 from data_pipeline.shards import ShardFormat
@@ -90,9 +91,13 @@ def _describe(uri: str, out: str | None) -> None:
     storage = open_storage(uri)
     manifest = require_manifest(storage)
     print(summary(storage, manifest))
-    path = Path(out or f"{PurePosixPath(storage.uri).name}-pairs.png").absolute()
-    LocalStorage(path.parent).write(path.name, contact_sheet(storage, manifest))
-    print(f"pairs of LR and HR in {path}")
+    out = out or f"{PurePosixPath(storage.uri).name}-pairs.png"
+    name = out.rpartition("/")[2]
+    pictures = open_storage(out.removesuffix(name) or ".")
+    if not name or (isinstance(pictures, LocalStorage) and pictures.path(name).is_dir()):
+        raise UserError(f"--out {out}: is a folder; pass the picture's name, as in pairs.png")
+    pictures.write(name, contact_sheet(storage, manifest))
+    print(f"pairs of LR and HR in {pictures.uri}/{name}")
 
 
 def _prepare(args: argparse.Namespace) -> None:

@@ -1,8 +1,13 @@
 """Shared fixtures: a real Ray, real photographs, and the benchmark sets where they are at hand."""
 
 import os
+import uuid
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import boto3
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ import ray
 
 from data_pipeline.build import prepare
 from data_pipeline.manifest import DataSettings
+from tests.s3_servers import S3Server, moto_server
 from tests.srgan.session import limit_devices
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +37,54 @@ def benchmark_sets() -> Path:
     if not BENCHMARKS.is_dir():
         pytest.skip(f"no benchmark sets at {BENCHMARKS}; set SRGAN_TEST_DATA")
     return BENCHMARKS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def node_cache(tmp_path_factory) -> Iterator[Path]:
+    """The node's folder of all tests, of what they start and of Ray's workers: none is at home."""
+    folder = tmp_path_factory.mktemp("node")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SRGAN_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    with moto_server() as server:
+        yield server
+
+
+@lru_cache
+def s3_client(server: S3Server) -> Any:
+    """A client beside the one under test, for what a person does with other tools."""
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name="us-east-1",
+    )
+
+
+def new_bucket(server: S3Server) -> str:
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    s3_client(server).create_bucket(Bucket=name)
+    return name
+
+
+def use_server(patch: pytest.MonkeyPatch, server: S3Server) -> None:
+    """Leads this process, and what it starts from now on, to a server and nowhere else."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        patch.delenv(name)
+    for name, value in server.environment().items():
+        patch.setenv(name, value)
+
+
+@pytest.fixture
+def bucket(moto, monkeypatch) -> str:
+    """Name of a new bucket of `moto`; this process's environment leads there, Ray's does not."""
+    use_server(monkeypatch, moto)
+    return new_bucket(moto)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,19 @@
 """Objects as files of a folder."""
 
+import errno
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data_pipeline.errors import UserError
+from data_pipeline.node import locked_file, remove_unlocked
 from data_pipeline.storage.interface import StoredObject
 
 _PARTIAL = ".partial"
 _BLOCK = 1 << 20
+_ATTEMPTS = 100
 
 
 def _read_umask() -> int:
@@ -88,18 +90,16 @@ class LocalStorage:
     def _partial(self, final: Path) -> Iterator[Path]:
         """An empty file beside `final`, gone after the block."""
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(_PARTIAL, f".{final.name}.", final.parent)
+            handle, partial = _new_partial(final)
         except OSError as error:
             raise UserError(
                 f"cannot write {final}: {error.strerror}; choose another place"
             ) from error
-        os.close(handle)
-        partial = Path(name)
         try:
             yield partial
         finally:
             partial.unlink(missing_ok=True)
+            os.close(handle)
 
     def path(self, key: str) -> Path:
         """The object's file: local data is read in place."""
@@ -122,7 +122,16 @@ class LocalStorage:
     def delete_partial(self) -> None:
         """See Storage."""
         for path in self._root.rglob(f".*{_PARTIAL}"):
-            path.unlink(missing_ok=True)
+            remove_unlocked(path)
+
+
+def _new_partial(final: Path) -> tuple[int, Path]:
+    """A locked file; another process may remove the folder while it is still empty."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            return locked_file(final.parent, f".{final.name}.", _PARTIAL)
+    raise FileNotFoundError(errno.ENOENT, "the folder vanishes", str(final.parent))
 
 
 def _is_partial(name: str) -> bool:

@@ -90,7 +90,8 @@ class S3Storage:
         environment = tuple(
             sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
         )
-        self._call(lambda: _look_into(self._bucket, self._prefix, environment))
+        # Once: the call that needs the client is patient itself.
+        self._call_once(lambda: _look_into(self._bucket, self._prefix, environment))
         return _client(_ATTEMPTS, environment)
 
     def _call(self, request: Callable[[], _T], key: str = "") -> _T:
@@ -103,7 +104,7 @@ class S3Storage:
                 time.sleep(pause)
         return self._call_once(request, key)
 
-    def _call_once(self, request: Callable[[], _T], key: str) -> _T:
+    def _call_once(self, request: Callable[[], _T], key: str = "") -> _T:
         try:
             return request()
         except S3UploadFailedError as error:

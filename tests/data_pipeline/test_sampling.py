@@ -113,8 +113,8 @@ def test_shuffling_over_all_shards_does_not_depend_on_where_they_end():
     np.testing.assert_array_equal(whole, wide)
 
 
-@pytest.mark.parametrize("window", [1, 3])
-def test_windows_hold_whole_shards_and_every_patch_once(window):
+@pytest.mark.parametrize(("window", "sizes"), [(1, [1] * 8), (3, [3, 3, 2]), (5, [4, 4])])
+def test_windows_hold_whole_shards_and_every_patch_once(window, sizes):
     orders = [
         epoch_order(seed=7, epoch=epoch, shard_patches=SHARDS, shuffle_shards=window)
         for epoch in (0, 1)
@@ -123,10 +123,10 @@ def test_windows_hold_whole_shards_and_every_patch_once(window):
         assert sorted(order) == list(range(sum(SHARDS)))
         visited = list(dict.fromkeys(shards_of(order).tolist()))  # by first use
         start = 0
-        for first in range(0, len(SHARDS), window):
-            members = visited[first : first + window]
-            size = sum(SHARDS[shard] for shard in members)
-            assert set(shards_of(order[start : start + size])) == set(members)
-            start += size
+        for size in sizes:
+            members, visited = visited[:size], visited[size:]
+            patches = sum(SHARDS[shard] for shard in members)
+            assert set(shards_of(order[start : start + patches])) == set(members)
+            start += patches
     assert list(shards_of(orders[0])) != list(shards_of(orders[1]))
     assert not np.array_equal(orders[0], np.sort(orders[0]))

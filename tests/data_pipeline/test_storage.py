@@ -36,15 +36,27 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
-def test_partial_files_are_no_objects_and_can_be_removed(tmp_path):
+def test_partial_files_are_no_objects_and_those_of_dead_writers_are_removed(tmp_path):
     storage = open_storage(str(tmp_path))
     with storage.stage("deep/x") as path:
         path.write_bytes(b"half")
+        left = path.with_name(".y.abc.partial")
+        left.write_bytes(b"left by a killed writer")
         assert storage.list() == []
         storage.delete_partial()
-        assert not path.exists()
+        assert not left.exists()
         path.write_bytes(b"whole")
     assert storage.read("deep/x") == b"whole"
+    assert os.listdir(tmp_path / "deep") == ["x"]
+
+
+def test_a_new_object_never_replaces_one(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write_new("x", b"first")
+    with pytest.raises(FileExistsError):
+        storage.write_new("x", b"second")
+    assert storage.read("x") == b"first"
+    assert os.listdir(tmp_path) == ["x"]
 
 
 def test_new_objects_have_the_usual_permissions(tmp_path):

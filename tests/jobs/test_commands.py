@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
+from data_pipeline.manifest import require_manifest
+from data_pipeline.storage import open_storage
 from jobs import evaluate, prepare, train
 from jobs.command import run
 from tests.conftest import ROOT
@@ -173,3 +176,120 @@ def test_as_a_process(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"error: {tmp_path}/none: no such folder; pass a folder of images\n"
+
+
+def test_prepare_one_task_at_a_time(command, tmp_path, small_data):
+    message = "pass one of --source, --verify and --describe"
+    assert_refused(command(prepare, "--out", tmp_path / "out"), message)
+    for arguments in (
+        ("--source", "samples", "--verify", small_data),
+        ("--source", "samples", "--describe", small_data),
+        ("--verify", small_data, "--describe", small_data),
+    ):
+        assert_refused(command(prepare, *arguments, "--out", tmp_path / "out"), message)
+    assert_refused(command(prepare, "--source", "samples"), "--out is missing")
+    assert files(tmp_path) == []
+
+
+def test_verify_and_describe_a_folder_without_manifest(command, tmp_path, photos):
+    for option in ("--verify", "--describe"):
+        for folder in (photos, tmp_path / "none"):
+            result = command(prepare, option, folder, "--out", tmp_path / "pairs.png")
+            assert_refused(result, f"{folder}: holds no manifest.json, so it is no finished data")
+    assert files(tmp_path) == []
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_verify_says_that_all_is_well(tmp_path, monkeypatch, capsys, small_data):
+    monkeypatch.setattr(sys, "argv", ["job", "--verify", str(small_data)])
+    with pytest.raises(SystemExit) as stop:
+        run(prepare.main)
+    assert stop.value.code == 0
+    expected = f"{small_data}: all 4 parts are what the manifest says\n"
+    assert capsys.readouterr().out == expected
+
+
+@pytest.fixture
+def lr_arguments(tmp_path, photos):
+    """A source with LR files made by hand, and the arguments that go with it."""
+    source, lr = tmp_path / "hr", tmp_path / "lr"
+    source.mkdir()
+    lr.mkdir()
+    for name in ("rocket", "more/motorcycle"):  # 100x96 and 96x96
+        hr = cv2.imread(str(photos / f"{name}.png"))
+        cv2.imwrite(str(source / f"{Path(name).name}.png"), hr)
+        cv2.imwrite(str(lr / f"{Path(name).name}x4.png"), hr[::4, ::4])
+    sizes = ("--patch-size", 48, "--stride", 24)
+    return "--source", source, "--lr-source", lr, "--out", tmp_path / "out", *sizes
+
+
+def test_prepare_with_a_missing_lr_file(command, tmp_path, lr_arguments):
+    (tmp_path / "lr" / "rocketx4.png").unlink()
+    result = command(prepare, *lr_arguments)
+    assert_refused(result, f"{tmp_path}/lr: holds no LR image for {tmp_path}/hr/rocket.png")
+    assert files(tmp_path) == ["hr", "lr"]
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_prepare_with_an_lr_file_of_a_wrong_size(command, tmp_path, lr_arguments):
+    path = tmp_path / "lr" / "rocketx4.png"
+    right = path.read_bytes()
+    cv2.imwrite(str(path), cv2.imread(str(path))[:-1])
+    result = command(prepare, *lr_arguments)
+    hr = f"{tmp_path}/hr/rocket.png: (100x96, RGB) is not 4 times "
+    assert_refused(result, f"{hr}{path} (25x23, RGB)", "mend that and run it again")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    path.write_bytes(right)
+    assert command(prepare, *lr_arguments)[0] == 0
+
+
+def test_prepare_lr_options_that_do_not_go_together(command, tmp_path, photos):
+    out = ("--out", tmp_path / "out")
+    result = command(prepare, "--source", "div2k", "--lr-source", photos, *out)
+    assert_refused(result, "--lr-source: div2k has LR images of its own; leave it out")
+    valid = ("--valid-source", "div2k", "--valid-lr-source", photos)
+    result = command(prepare, "--source", "samples", *valid, *out)
+    assert_refused(result, "--valid-lr-source: div2k has LR images of its own; leave it out")
+    result = command(prepare, "--source", photos, "--valid-lr-source", photos, *out)
+    assert_refused(result, "--valid-lr-source goes with --valid-source")
+    result = command(prepare, "--source", "samples", "--mirror", photos, *out)
+    assert_refused(result, "--mirror goes with --source div2k")
+    assert files(tmp_path) == []
+
+
+def describe(monkeypatch, capsys, *arguments) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["job", "--describe", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        run(prepare.main)
+    return stop.value.code, capsys.readouterr().out
+
+
+def test_describe_prints_the_counts_and_draws_pairs(tmp_path, monkeypatch, capsys, small_data):
+    picture = tmp_path / "new" / "pairs.png"
+    code, output = describe(monkeypatch, capsys, small_data, "--out", picture)
+    assert code == 0
+    patches = require_manifest(open_storage(str(small_data))).num_patches
+    assert f"training    6 images, {patches} patches\n" in output
+    assert "validation  3 images, " in output
+    assert output.endswith(f"\npairs of LR and HR in {picture}\n")
+    assert cv2.imread(str(picture)).shape == (4 * 56, 3 * 104, 3)
+    assert files(tmp_path / "new") == ["pairs.png"]
+    monkeypatch.chdir(tmp_path)
+    describe(monkeypatch, capsys, small_data)
+    assert (tmp_path / "small-pairs.png").read_bytes() == picture.read_bytes()
+
+
+def test_describe_into_a_folder_is_refused(command, tmp_path, small_data):
+    result = command(prepare, "--describe", small_data, "--out", tmp_path)
+    assert_refused(result, str(tmp_path))
+    assert files(tmp_path) == []
+
+
+def test_describe_names_a_damaged_shard(command, tmp_path, small_data):
+    data = shutil.copytree(small_data, tmp_path / "data")
+    os.truncate(data / "train" / "00000.arrow", 1000)
+    code, lines = command(prepare, "--describe", data, "--out", tmp_path / "pairs.png")
+    assert code in (1, 2)
+    (error,) = (line for line in lines if line.startswith("error: "))
+    assert f"{data}/train/00000.arrow: expected " in error
+    assert files(tmp_path) == ["data"]
