@@ -90,8 +90,11 @@ class S3Storage:
         environment = tuple(
             sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
         )
-        # Once: the call that needs the client is patient itself.
-        self._call_once(lambda: _look_into(self._bucket, self._prefix, environment))
+        try:
+            # Once: the call that needs the client is patient itself.
+            self._call_once(lambda: _look_into(self._bucket, self._prefix, environment))
+        except ValueError as error:  # of the endpoint's URL
+            raise self._explained(error, "") from error
         return _client(_ATTEMPTS, environment)
 
     def _call(self, request: Callable[[], _T], key: str = "") -> _T:
@@ -109,12 +112,13 @@ class S3Storage:
             return request()
         except S3UploadFailedError as error:
             raise self._explained(error.__context__ or error, key) from error
-        except (BotoCoreError, ClientError, HTTPError, ValueError) as error:
+        except (BotoCoreError, ClientError, HTTPError) as error:
             raise self._explained(error, key) from error
 
     def _explained(self, error: BaseException, key: str) -> Exception:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        return explain(error, f"{self.uri}/{key}".rstrip("/"), endpoint)
+        uri = f"{self.uri}/{key}".rstrip("/")
+        return explain(error, uri, endpoint, reached="_client" in self.__dict__)
 
     def _bucket_prefix(self, prefix: str = "") -> dict[str, str]:
         return {"Bucket": self._bucket, "Prefix": self._prefix + prefix}

@@ -17,7 +17,7 @@ _RIGHTS = (
 )
 _DENIED = "{server} denies {operation}; grant these credentials " + _RIGHTS
 _REFUSED = "{server} refuses the AWS credentials ({code}); renew them"
-_ELSEWHERE = "the bucket's region is {region}; set AWS_DEFAULT_REGION to it"
+_ELSEWHERE = "{server} says that the bucket's region is {region}; set AWS_DEFAULT_REGION to it"
 
 _ANSWERS = {
     "NoSuchBucket": "no such bucket at {server}; create it or correct the URI",
@@ -37,8 +37,8 @@ _ANSWERS = {
 }
 
 _NO_CREDENTIALS = (
-    "no usable AWS credentials ({kind}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, set "
-    "AWS_PROFILE, or give the node a role"
+    "no usable AWS credentials for {server} ({kind}); set AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, set AWS_PROFILE, or give the node a role"
 )
 _UNREACHABLE = (
     "{server} cannot be reached ({kind}); check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the "
@@ -64,13 +64,16 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
-def explain(error: BaseException, uri: str, endpoint: str | None) -> Exception:
+def explain(
+    error: BaseException, uri: str, endpoint: str | None, *, reached: bool = False
+) -> Exception:
     """The exception to raise instead of boto3's.
 
     Args:
         error: What boto3 or a connection raised.
         uri: What it was about.
         endpoint: The server's URL, or None for AWS's own.
+        reached: Whether the server has answered before: it may come back.
 
     Returns:
         FileNotFoundError where there is no such object, FileExistsError where a condition of a
@@ -90,7 +93,7 @@ def explain(error: BaseException, uri: str, endpoint: str | None) -> Exception:
         message = _ANSWERS.get(code)
     else:
         message = next((text for kind, text in _KINDS if isinstance(error, kind)), None)
-    if message:
+    if message and not (reached and message is _UNREACHABLE):
         return UserError(f"{uri}: {message.format(**facts)}")
     if isinstance(error, ClientError):  # the server's own words may repeat the access key
         reason = f"{facts['operation']} gives {facts['code']}"

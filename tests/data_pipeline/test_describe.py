@@ -19,7 +19,7 @@ def opened(folder):
 
 
 def cells(sheet: np.ndarray, hr_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The (left, right) halves of every cell, row by row, after a check of the white margins."""
+    """The (left, right) halves of every cell, row by row, after a check of the grey margins."""
     height, width = hr_size + 2 * MARGIN, 2 * (hr_size + MARGIN)
     assert sheet.shape[0] % height == 0
     assert sheet.shape[1] == 3 * width
@@ -28,8 +28,8 @@ def cells(sheet: np.ndarray, hr_size: int) -> list[tuple[np.ndarray, np.ndarray]
         for left in range(0, sheet.shape[1], width):
             cell = sheet[top : top + height, left : left + width].copy()
             inner = cell[MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
-            cell[MARGIN:-MARGIN, MARGIN:-MARGIN] = 255
-            assert (cell == 255).all()
+            cell[MARGIN:-MARGIN, MARGIN:-MARGIN] = 128
+            assert (cell == 128).all()
             found.append((inner[:, :hr_size], inner[:, hr_size:]))
     return found
 
@@ -79,5 +79,5 @@ def test_few_patches_give_a_smaller_picture(tmp_path, patches, rows):
     sheet = decode_image(contact_sheet(open_storage(str(tmp_path / "data")), manifest))
     pairs = cells(sheet, 24)
     assert len(pairs) == 3 * rows
-    blank = [(left == 255).all() and (right == 255).all() for left, right in pairs]
+    blank = [(left == 128).all() and (right == 128).all() for left, right in pairs]
     assert blank == [number >= patches for number in range(3 * rows)]

@@ -68,6 +68,16 @@ def radosgw(folder: Path) -> Iterator[S3Server]:
         yield _start(Path(tempfile.mkdtemp(prefix="ceph-", dir=folder.resolve())), stack)
 
 
+def other_user(folder: Path, server: S3Server) -> S3Server:
+    """A new user of the server that runs below `folder`: the same endpoint, other keys."""
+    (configuration,) = folder.resolve().glob("ceph-*/ceph.conf")
+    other = server._replace(access_key=secrets.token_hex(10), secret_key=secrets.token_hex(20))
+    command = ["radosgw-admin", f"--conf={configuration}", "user", "create", "--uid=other"]
+    keys = [f"--access-key={other.access_key}", f"--secret-key={other.secret_key}"]
+    subprocess.run([*command, "--display-name=other", *keys], check=True, capture_output=True)
+    return other
+
+
 def _start(folder: Path, stack: ExitStack) -> S3Server:
     fsid = str(uuid.uuid4())
     monitor_port, gateway_port = _free_ports(2)
