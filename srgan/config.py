@@ -4,14 +4,23 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from data_pipeline.errors import UserError, differences
 
 Precision = Literal["float32", "mixed_bfloat16", "float64"]
+VggName = Literal["vgg22", "vgg54"]
+PhaseName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class Section(BaseModel):
@@ -53,27 +62,70 @@ class BatchConfig(Section):
 
 
 class LearningRateConfig(Section):
-    """Adam's learning rate as a function of the step.
+    """Adam's learning rate as a function of the phase's step.
 
     Attributes:
-        initial: Its value at step 0.
-        decay: `constant`, or `cosine`: half a cosine from `initial` to 0 at the phase's end.
+        initial: Its value at the phase's first step.
+        decay: `constant`; `drop`: a tenth of `initial` from half of the phase on, as in the paper;
+            `cosine`: half a cosine from `initial` to 0 at the phase's end.
     """
 
     initial: float = Field(default=1e-4, gt=0)
-    decay: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "drop", "cosine"] = "constant"
 
 
-class PretrainConfig(Section):
-    """The SRResNet phase: the generator alone, mean squared error.
+class LossWeights(Section):
+    """The generator's loss: a weighted sum. See `srgan/losses.py` for the terms.
 
     Attributes:
-        epochs: An epoch is patches / global batch steps.
-        learning_rate: Adam's learning rate (beta1 0.9).
+        mse: Mean squared error of pixels.
+        l1: Mean absolute error of pixels.
+        vgg22: Content loss after VGG19's block2_conv2.
+        vgg54: Content loss after VGG19's block5_conv4.
+        adversarial: -log D(SR). Above 0 the discriminator is trained too.
+        total_variation: Of SR.
+    """
+
+    mse: float = Field(default=0.0, ge=0)
+    l1: float = Field(default=0.0, ge=0)
+    vgg22: float = Field(default=0.0, ge=0)
+    vgg54: float = Field(default=0.0, ge=0)
+    adversarial: float = Field(default=0.0, ge=0)
+    total_variation: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _compares_with_hr(self) -> "LossWeights":
+        if not (self.mse or self.l1 or self.vgg22 or self.vgg54):
+            raise ValueError("one of mse, l1, vgg22 and vgg54 must be above 0")
+        return self
+
+
+class PhaseConfig(Section):
+    """A part of the run with a loss of its own. Its optimizers start afresh.
+
+    Attributes:
+        epochs: Its length; an epoch is patches / global batch steps.
+        losses: What the generator minimises.
+        learning_rate: Of both optimizers, Adam with beta1 0.9.
     """
 
     epochs: int = Field(ge=1)
+    losses: LossWeights
     learning_rate: LearningRateConfig = LearningRateConfig()
+
+
+class DiscriminatorConfig(Section):
+    """The paper's discriminator; the defaults are the paper's.
+
+    Attributes:
+        filters: Feature maps of the first convolution; the last has eight times as many.
+        dense: Units of the first dense layer.
+        batch_norm: Batch normalisation from the second convolution on.
+    """
+
+    filters: int = Field(default=64, ge=1)
+    dense: int = Field(default=1024, ge=1)
+    batch_norm: bool = True
 
 
 class Config(Section):
@@ -84,16 +136,21 @@ class Config(Section):
         precision: Keras's dtype policy.
         steps_per_call: Steps in one call of the compiled function.
         generator: The generator's size.
+        discriminator: The discriminator's size, where a phase trains it.
         batch: What a training step sees.
-        pretrain: The SRResNet phase.
+        vgg_weights: Where VGG19's weights are, if a phase needs them: `imagenet` (downloaded by
+            Keras), or a .npz or .h5 file or URI with Keras's layer names.
+        phases: By name, in order: usually `pretrain` with the MSE, then `gan`.
     """
 
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     precision: Precision = "float32"
     steps_per_call: int = Field(default=10, ge=1)
     generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
     batch: BatchConfig = BatchConfig()
-    pretrain: PretrainConfig
+    vgg_weights: str = "imagenet"
+    phases: dict[PhaseName, PhaseConfig] = Field(min_length=1)
 
 
 class _Loader(yaml.SafeLoader):
@@ -118,6 +175,15 @@ _Loader.add_implicit_resolver(
 # Integers first: a resolver that comes later is asked later.
 for _first in "-+0123456789":
     _Loader.yaml_implicit_resolvers[_first].sort(key=lambda pair: not pair[0].endswith(":int"))
+
+
+def needed_extractors(config: Config) -> list[VggName]:
+    """The VGG features that some phase's loss compares."""
+    return [
+        name
+        for name in get_args(VggName)
+        if any(getattr(phase.losses, name) for phase in config.phases.values())
+    ]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -189,7 +255,8 @@ def _validate(content: Any, where: str) -> Config:
             raise UserError(f"{where}: unknown key {key}{_suggestion(key)}") from error
         if first["type"] == "missing":
             raise UserError(f"{where}: the key {key} is missing") from error
-        message = first["msg"][0].lower() + first["msg"][1:]
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
         raise UserError(f"{where}: {key}: {message}, got {first['input']!r}") from error
 
 
@@ -205,6 +272,8 @@ def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             keys += _known_keys(kind, f"{prefix}{name}.")
+        elif PhaseConfig in get_args(kind):
+            keys += _known_keys(PhaseConfig, f"{prefix}{name}.NAME.")
         else:
             keys.append(prefix + name)
     return keys

@@ -1,4 +1,8 @@
-"""The paper's losses (Ledig et al. 2017, section 2.2) as pure functions of `keras.ops`."""
+"""The paper's losses (Ledig et al. 2017, section 2.2) as pure functions of `keras.ops`.
+
+Each returns a value per image: the mean over the batch is the caller's, who alone knows the size
+of the global batch.
+"""
 
 from typing import Any
 
@@ -6,13 +10,76 @@ from keras import ops
 
 
 def pixel_mse(hr: Any, sr: Any) -> Any:
-    """Mean squared error of every image (eq. 4).
+    """Mean squared error (eq. 4).
 
     Args:
         hr: [N, H, W, 3] in [-1, 1].
         sr: Likewise, same dtype.
 
     Returns:
-        [N]: not yet averaged over the batch, whose size only the caller knows.
+        [N].
     """
     return ops.mean(ops.square(hr - sr), axis=(1, 2, 3))
+
+
+def pixel_l1(hr: Any, sr: Any) -> Any:
+    """Mean absolute error, as `pixel_mse`."""
+    return ops.mean(ops.abs(hr - sr), axis=(1, 2, 3))
+
+
+def content(hr_features: Any, sr_features: Any) -> Any:
+    """Squared distance of VGG features (eq. 5), which `vgg.FeatureExtractor` has scaled by 1/12.75.
+
+    The paper says that this scale makes the loss comparable to the pixel MSE and equals a factor
+    of 0.006 on it: (1/12.75)^2 = 0.00615. Equation 5 divides by the width and the height of the
+    feature maps and leaves open whether it sums over the C channels (128 for VGG22, 512 for
+    VGG54). Only the mean is comparable to the pixel MSE, of the order 0.01; the sum would be C
+    times that. So this is the mean over positions and channels.
+
+    Args:
+        hr_features: [N, h, w, C], float32.
+        sr_features: Likewise.
+
+    Returns:
+        [N].
+    """
+    return ops.mean(ops.square(hr_features - sr_features), axis=(1, 2, 3))
+
+
+def adversarial(sr_logits: Any) -> Any:
+    """The generator's: -log D(SR) (eq. 6), from logits: softplus(-logit).
+
+    Args:
+        sr_logits: [N, 1]; positive means that the discriminator takes SR for real.
+
+    Returns:
+        [N].
+    """
+    return ops.mean(ops.softplus(-sr_logits), axis=1)
+
+
+def discrimination(hr_logits: Any, sr_logits: Any) -> Any:
+    """The discriminator's: -log D(HR) - log(1 - D(SR)) (eq. 2), from logits.
+
+    Args:
+        hr_logits: [N, 1].
+        sr_logits: [N, 1].
+
+    Returns:
+        [N].
+    """
+    return ops.mean(ops.softplus(-hr_logits) + ops.softplus(sr_logits), axis=1)
+
+
+def total_variation(sr: Any) -> Any:
+    """Mean absolute difference of neighbours, down and right.
+
+    Args:
+        sr: [N, H, W, 3], H and W at least 2.
+
+    Returns:
+        [N].
+    """
+    down = ops.mean(ops.abs(sr[:, 1:] - sr[:, :-1]), axis=(1, 2, 3))
+    right = ops.mean(ops.abs(sr[:, :, 1:] - sr[:, :, :-1]), axis=(1, 2, 3))
+    return down + right

@@ -8,11 +8,17 @@ METRICS_KEY = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 CHECKPOINT_META = "checkpoint.json"
 GENERATORS = "generators/"
+VGG_KEY = "vgg19.npz"
 
 
 def generator_key(epoch: int) -> str:
-    """Key of an epoch's generator."""
+    """Key of the generator after an epoch of the run's last phase."""
     return f"{GENERATORS}epoch-{epoch:04}.keras"
+
+
+def phase_generator_key(phase: str) -> str:
+    """Key of the generator at the end of a phase that is not the run's last."""
+    return f"{GENERATORS}{phase}.keras"
 
 
 def generator_epoch(key: str) -> int | None:
@@ -21,6 +27,6 @@ def generator_epoch(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def samples_key(epoch: int) -> str:
-    """Key of an epoch's sample picture."""
-    return f"samples/epoch-{epoch:04}.png"
+def samples_key(epoch: int, phase: str | None = None) -> str:
+    """Key of an epoch's sample picture; `phase` names one that is not the run's last."""
+    return f"samples/{phase or 'epoch'}-{epoch:04}.png"

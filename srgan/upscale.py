@@ -10,7 +10,6 @@ import numpy.typing as npt
 import srgan.networks  # noqa: F401  registers the layers that a saved generator holds
 from data_pipeline.errors import UserError
 from data_pipeline.storage import Storage
-from srgan.run_layout import generator_key
 
 Image = npt.NDArray[np.uint8]
 
@@ -31,12 +30,12 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
     return levels
 
 
-def save_generator(generator: keras.Model, storage: Storage, epoch: int) -> None:
-    """Writes an epoch's generator to RUN, whole or not at all."""
+def save_generator(generator: keras.Model, storage: Storage, key: str) -> None:
+    """Writes a generator to RUN, whole or not at all."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "generator.keras")  # Keras asks for this suffix
         generator.save(file)
-        storage.write(generator_key(epoch), file.read_bytes())
+        storage.write(key, file.read_bytes())
 
 
 def load_generator(storage: Storage, key: str) -> keras.Model:

@@ -23,23 +23,26 @@ def state_arrays(state: TrainState) -> dict[str, npt.NDArray[np.generic]]:
     return {
         f"{part}/{number:04}": np.asarray(keras.ops.convert_to_numpy(variable))
         for part, owner in state._asdict().items()
+        if owner is not None
         for number, variable in enumerate(owner.variables)
     }
 
 
 def write_checkpoint(folder: Path, state: TrainState, *, step: int) -> None:
-    """Writes the state after `step` steps into an existing folder."""
+    """Writes the state after `step` steps of the run into an existing folder."""
     arrays = folder / _ARRAYS
     np.savez(arrays, **state_arrays(state))  # type: ignore[arg-type]
     meta = {"step": step, "sha256": file_sha256(arrays)}
     (folder / CHECKPOINT_META).write_text(json.dumps(meta))
 
 
-def read_checkpoint(folder: Path, state: TrainState) -> int:
-    """Sets the state's variables from a checkpoint.
+def checkpoint_step(folder: Path) -> int:
+    """The number of the run's steps that a checkpoint was written after."""
+    return int(json.loads((folder / CHECKPOINT_META).read_text())["step"])
 
-    Returns:
-        The number of steps that the checkpoint was written after.
+
+def read_checkpoint(folder: Path, state: TrainState) -> None:
+    """Sets the state's variables from a checkpoint.
 
     Raises:
         DamagedCheckpointError: Naming the file and what is wrong; the state is unchanged.
@@ -57,6 +60,6 @@ def read_checkpoint(folder: Path, state: TrainState) -> int:
     }:
         raise DamagedCheckpointError(f"{arrays}: holds the variables of another network")
     for part, owner in state._asdict().items():
-        for number, variable in enumerate(owner.variables):
-            variable.assign(loaded[f"{part}/{number:04}"])
-    return int(meta["step"])
+        if owner is not None:
+            for number, variable in enumerate(owner.variables):
+                variable.assign(loaded[f"{part}/{number:04}"])

@@ -12,9 +12,16 @@ from data_pipeline.cluster import ray_session
 from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.storage import Storage, open_storage
-from srgan.config import Config, differing_keys, dump_config, parse_config
+from srgan.config import (
+    Config,
+    differing_keys,
+    dump_config,
+    needed_extractors,
+    parse_config,
+)
 from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS, CONFIG_KEY, DATASET_KEY
 from srgan.training.metrics_log import read_metrics
+from srgan.vgg_weights import provide_vgg_weights
 
 _CHECKPOINTS_KEPT = 2
 
@@ -41,14 +48,16 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
     _check_fit(config, manifest, data)
     identity = {"uri": data.uri, "manifest_sha256": manifest.sha256()}
     _check_same_run(run, config, identity)
-    if _is_finished(run, config.pretrain.epochs):
-        _log.info("%s: all %d epochs are done already", run.uri, config.pretrain.epochs)
+    if _is_finished(run, config):
+        epochs = sum(phase.epochs for phase in config.phases.values())
+        _log.info("%s: all %d epochs are done already", run.uri, epochs)
         return
     with ray_session():
         scaling = _scaling(gpus, config.batch.global_batch)
         run.write(CONFIG_KEY, dump_config(config).encode())
         run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
         run.delete_partial()
+        provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
         trainer = TensorflowTrainer(
             _worker,
             train_loop_config={
@@ -101,6 +110,8 @@ def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
             f"batch.hr_crop {batch.hr_crop}: is larger than the patches of {data.uri} "
             f"({settings.patch_size}); lower it or prepare larger patches"
         )
+    if any(phase.losses.adversarial for phase in config.phases.values()) and batch.hr_crop < 16:
+        raise UserError(f"batch.hr_crop {batch.hr_crop}: the discriminator needs 16 or more")
     if manifest.num_patches < batch.global_batch:
         raise UserError(
             f"batch.global_batch {batch.global_batch}: {data.uri} holds only "
@@ -127,10 +138,11 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
             )
 
 
-def _is_finished(run: Storage, epochs: int) -> bool:
+def _is_finished(run: Storage, config: Config) -> bool:
     """Whether the last epoch is in the log and its checkpoint is stored."""
     records = read_metrics(run)
-    if not records or records[-1]["epoch"] < epochs:
+    name, phase = list(config.phases.items())[-1]
+    if not records or (records[-1]["phase"], records[-1]["epoch"]) != (name, phase.epochs):
         return False
     stored = (
         json.loads(run.read(found.key))["step"]

@@ -8,7 +8,6 @@ from data_pipeline.images import as_rgb, decode_image, encode_png
 from data_pipeline.imresize import enlarge_nearest
 from data_pipeline.manifest import Manifest
 from data_pipeline.storage import Storage
-from srgan.run_layout import samples_key
 from srgan.upscale import super_resolve
 
 _SAMPLE_ROWS = 4
@@ -31,9 +30,9 @@ def sample_pairs(storage: Storage, manifest: Manifest) -> list[tuple[Image, Imag
 
 
 def write_sample_grid(
-    generator: keras.Model, pairs: list[tuple[Image, Image]], storage: Storage, epoch: int
+    generator: keras.Model, pairs: list[tuple[Image, Image]], storage: Storage, key: str
 ) -> None:
-    """Writes samples/epoch-NNNN.png: a row per pair, LR (nearest) | SR | HR."""
+    """Writes a picture: a row per pair, LR (nearest) | SR | HR."""
     rows = []
     for lr, hr in pairs:
         scale = hr.shape[0] // lr.shape[0]
@@ -42,4 +41,4 @@ def write_sample_grid(
         padding = 3 * _SAMPLE_LR_SIDE * scale - row.shape[1]
         bottom = _SAMPLE_LR_SIDE * scale - row.shape[0]
         rows.append(np.pad(row, ((0, bottom), (0, padding), (0, 0))))
-    storage.write(samples_key(epoch), encode_png(np.concatenate(rows)))
+    storage.write(key, encode_png(np.concatenate(rows)))

@@ -22,7 +22,8 @@ seed: 1
 steps_per_call: 2
 generator: {blocks: 1, filters: 8}
 batch: {global_batch: 4, hr_crop: 32}
-pretrain: {epochs: 8, learning_rate: {initial: 1e-3, decay: cosine}}
+phases:
+  pretrain: {epochs: 8, losses: {mse: 1}, learning_rate: {initial: 1e-3, decay: cosine}}
 """
 
 

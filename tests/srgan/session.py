@@ -14,8 +14,13 @@ from data_pipeline.manifest import require_manifest
 from data_pipeline.patch_set import PatchSet
 from data_pipeline.storage import open_storage
 from srgan.config import Config, parse_config
-from srgan.training.checkpoint import read_checkpoint, state_arrays, write_checkpoint
-from srgan.training.step import TrainState, build_state, make_train_call
+from srgan.training.checkpoint import (
+    checkpoint_step,
+    read_checkpoint,
+    state_arrays,
+    write_checkpoint,
+)
+from srgan.training.step import TrainState, begin_phase, build_networks, make_train_call
 
 TOTAL_STEPS = 14
 
@@ -24,7 +29,16 @@ seed: 4
 precision: {precision}
 generator: {{blocks: 1, filters: 8, batch_norm: {batch_norm}}}
 batch: {{global_batch: 8, hr_crop: 32}}
-pretrain: {{epochs: 1, learning_rate: {{initial: 1e-3, decay: cosine}}}}
+discriminator: {{filters: 4, dense: 8, batch_norm: {batch_norm}}}
+phases:
+  pretrain:
+    epochs: 1
+    losses: {{mse: 1}}
+    learning_rate: {{initial: 1e-3, decay: cosine}}
+  gan:
+    epochs: 1
+    losses: {{mse: 1, adversarial: 1e-1, total_variation: 1e-2}}
+    learning_rate: {{initial: 1e-3, decay: drop}}
 """
 
 
@@ -33,9 +47,9 @@ def config(precision: str, batch_norm: str) -> Config:
 
 
 class Session:
-    """One process's training: a strategy over CPU devices, a state, and steps."""
+    """One process's training: a strategy over CPU devices, a phase's state, and steps."""
 
-    def __init__(self, data, config: Config, replicas: int):
+    def __init__(self, data, config: Config, replicas: int, phase: str = "pretrain"):
         storage = open_storage(str(data))
         manifest = require_manifest(storage)
         self.batches = Batches(
@@ -49,20 +63,36 @@ class Session:
         devices = [f"/cpu:{number}" for number in range(replicas)]
         self.strategy = tf.distribute.MirroredStrategy(devices)
         with self.strategy.scope():
-            self.state: TrainState = build_state(config, scale=4, total_steps=TOTAL_STEPS)
+            self.networks = build_networks(config, scale=4)
+        self.config = config
+        self.begin(phase)
+
+    def begin(self, name: str) -> None:
+        """Starts a phase with the networks as they are."""
+        phase = self.config.phases[name]
+        with self.strategy.scope():
+            self.state: TrainState = begin_phase(self.networks, phase, steps=TOTAL_STEPS)
         self.call = make_train_call(
-            self.strategy, self.state, global_batch=config.batch.global_batch
+            self.strategy,
+            self.state,
+            phase.losses,
+            global_batch=self.config.batch.global_batch,
+            extractors={},
         )
 
-    def train(self, start: int, stop: int) -> float:
+    def iterator(self, start: int, stop: int):
         def dataset(context):
             replicas = range(context.num_replicas_in_sync)
             return self.batches.dataset(
                 start=start, stop=stop, replicas=replicas, num_replicas=len(replicas)
             )
 
-        iterator = iter(self.strategy.distribute_datasets_from_function(dataset))
-        return float(self.call(iterator, tf.constant(stop - start)).loss)
+        return iter(self.strategy.distribute_datasets_from_function(dataset))
+
+    def train(self, start: int, stop: int) -> float:
+        """Trains the steps [start, stop); returns the generator's mean loss."""
+        result = self.call(self.iterator(start, stop), tf.constant(stop - start))
+        return float(result.terms["generator_loss"])
 
 
 def limit_devices() -> None:
@@ -79,7 +109,8 @@ def main(data: str, folder: str, start: str, stop: str) -> None:
     limit_devices()
     session = Session(data, config("float32", "true"), 2)
     if int(start):
-        assert read_checkpoint(Path(folder), session.state) == int(start)
+        assert checkpoint_step(Path(folder)) == int(start)
+        read_checkpoint(Path(folder), session.state)
     session.train(int(start), int(stop))
     write_checkpoint(Path(folder), session.state, step=int(stop))
     np.savez(Path(folder) / f"after{stop}.npz", **state_arrays(session.state))

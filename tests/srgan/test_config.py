@@ -23,12 +23,12 @@ def test_overrides_are_yaml_and_floats_may_lack_a_point():
     config = load_config(
         DEMO,
         [
-            "pretrain.learning_rate.initial=3e-4",
+            "phases.pretrain.learning_rate.initial=3e-4",
             "generator.batch_norm=true",
             "batch.global_batch=8",
         ],
     )
-    assert config.pretrain.learning_rate.initial == 3e-4
+    assert config.phases["pretrain"].learning_rate.initial == 3e-4
     assert config.generator.batch_norm is True
     assert config.batch.global_batch == 8
 
@@ -55,7 +55,10 @@ def test_overrides_are_yaml_and_floats_may_lack_a_point():
             r"precision: input should be 'float32', 'mixed_bfloat16' or 'float64'",
         ),
         ("seed=4294967296", "seed: input should be less than or equal to 4294967295"),
-        ("pretrain.learning_rate.initial=.inf", "should be a finite number"),
+        ("phases.pretrain.learning_rate.initial=.inf", "should be a finite number"),
+        ("phases.pretrain.epoch=3", r"unknown key phases\.pretrain\.epoch; did you mean"),
+        ("phases.pretrain.losses.mse=0", "one of mse, l1, vgg22 and vgg54 must be above 0"),
+        ("phases.Gan.epochs=1", r"phases\.Gan.*should match pattern"),
         ("batch.global_batch", "expected KEY=VALUE"),
         ("seed.deep=1", "seed is not a section"),
         ("seed=[", "is not YAML"),
@@ -70,8 +73,9 @@ def test_a_wrong_value_is_named(override, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: 0", "the key pretrain is missing"),
-        ("pretrain: {epochs: 1}\npretrain: {epochs: 2}", "the key pretrain is given twice"),
+        ("seed: 0", "the key phases is missing"),
+        ("phases: {}", "should have at least 1 item"),
+        ("phases: {}\nphases: {}", "the key phases is given twice"),
         ("- 1", "valid dictionary"),
     ],
 )

@@ -1,10 +1,48 @@
 import numpy as np
+import pytest
+from keras import ops
 
-from srgan.losses import pixel_mse
+from srgan import losses
 
 
-def test_pixel_mse_is_a_mean_per_image():
-    draw = np.random.default_rng(0)
-    hr, sr = draw.uniform(-1, 1, (2, 3, 8, 8, 3))
-    expected = [np.mean((one - other) ** 2) for one, other in zip(hr, sr, strict=True)]
-    np.testing.assert_allclose(pixel_mse(hr, sr), expected, rtol=1e-12)
+@pytest.fixture
+def pair():
+    return np.random.default_rng(0).uniform(-1, 1, (2, 3, 8, 6, 3))
+
+
+def test_pixel_losses_are_means_per_image(pair):
+    hr, sr = pair
+    squares = [np.mean((one - other) ** 2) for one, other in zip(hr, sr, strict=True)]
+    np.testing.assert_allclose(losses.pixel_mse(hr, sr), squares, rtol=1e-12)
+    distances = [np.mean(np.abs(one - other)) for one, other in zip(hr, sr, strict=True)]
+    np.testing.assert_allclose(losses.pixel_l1(hr, sr), distances, rtol=1e-12)
+
+
+def test_content_is_the_mean_over_positions_and_channels(pair):
+    hr, sr = pair
+    np.testing.assert_allclose(losses.content(hr, sr), losses.pixel_mse(hr, sr), rtol=1e-12)
+
+
+@pytest.mark.parametrize("logit", [-3.0, 0.0, 0.7, 2.5])
+def test_adversarial_losses_are_the_logarithms_of_the_paper(logit):
+    hr, sr = np.array([[1.3], [-0.4]]), np.array([[logit], [-logit]])
+
+    def probability(logits):
+        return 1 / (1 + np.exp(-logits[:, 0]))
+
+    np.testing.assert_allclose(losses.adversarial(sr), -np.log(probability(sr)), rtol=1e-12)
+    expected = -np.log(probability(hr)) - np.log(1 - probability(sr))
+    np.testing.assert_allclose(losses.discrimination(hr, sr), expected, rtol=1e-12)
+
+
+def test_adversarial_losses_stay_finite_for_a_sure_discriminator():
+    sure = np.array([[-1000.0]])
+    np.testing.assert_allclose(losses.adversarial(sure), [1000.0])
+    np.testing.assert_allclose(losses.discrimination(sure, -sure), [2000.0])
+
+
+def test_total_variation():
+    image = np.zeros((1, 2, 3, 3))
+    image[0, 1] = 0.5  # one step down at every column, none to the right
+    np.testing.assert_allclose(losses.total_variation(image), [0.5])
+    np.testing.assert_allclose(losses.total_variation(ops.transpose(image, (0, 2, 1, 3))), [0.5])

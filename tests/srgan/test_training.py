@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from srgan.training.checkpoint import (
     DamagedCheckpointError,
+    checkpoint_step,
     read_checkpoint,
     state_arrays,
     write_checkpoint,
 )
-from srgan.training.step import TrainState, build_state
+from srgan.training.step import TrainState
 from tests.srgan.session import TOTAL_STEPS, Session, config
 
 
@@ -62,11 +63,127 @@ def test_resume_is_bit_exact(small_data, tmp_path):
     first.train(0, 5)
     write_checkpoint(tmp_path, first.state, step=5)
     second = Session(small_data, settings, 1)
-    step = read_checkpoint(tmp_path, second.state)
-    assert step == 5
-    second.train(step, TOTAL_STEPS)
+    assert checkpoint_step(tmp_path) == 5
+    read_checkpoint(tmp_path, second.state)
+    second.train(5, TOTAL_STEPS)
     assert_same_bytes(state_arrays(whole.state), state_arrays(second.state))
-    assert int(second.state.optimizer.iterations.numpy()) == TOTAL_STEPS
+    assert int(second.state.generator_optimizer.iterations.numpy()) == TOTAL_STEPS
+
+
+def test_resume_is_bit_exact_in_the_gan_phase_and_across_its_border(small_data, tmp_path):
+    settings = config("float32", "true")
+    whole = Session(small_data, settings, 1)
+    whole.train(0, 5)
+    write_checkpoint(tmp_path, whole.state, step=5)  # the phase's last step
+    whole.begin("gan")
+    whole.train(5, 9)
+    middle = tmp_path / "middle"
+    middle.mkdir()
+    write_checkpoint(middle, whole.state, step=9)
+    whole.train(9, TOTAL_STEPS)
+    expected = state_arrays(whole.state)
+    border = Session(small_data, settings, 1)
+    read_checkpoint(tmp_path, border.state)
+    border.begin("gan")
+    border.train(5, TOTAL_STEPS)
+    assert_same_bytes(expected, state_arrays(border.state))
+    resumed = Session(small_data, settings, 1, "gan")
+    read_checkpoint(middle, resumed.state)
+    resumed.train(9, TOTAL_STEPS)
+    assert_same_bytes(expected, state_arrays(resumed.state))
+    parts = {key.split("/")[0] for key in expected}
+    assert parts == {
+        "generator",
+        "generator_optimizer",
+        "discriminator",
+        "discriminator_optimizer",
+    }
+
+
+def trainable(network: keras.Model) -> list[np.ndarray]:
+    return [np.asarray(variable) for variable in network.trainable_variables]
+
+
+def test_each_network_is_updated_by_its_own_loss_alone(small_data):
+    """One GAN step equals two plain steps on copies: each loss moves only its own variables."""
+    settings = config("float64", "true")
+    session = Session(small_data, settings, 1, "gan")
+    generator, discriminator = session.state.generator, session.state.discriminator
+    (element,) = session.batches.dataset(start=0, stop=1, replicas=[0], num_replicas=1)
+    lr = tf.cast(element[0], tf.float64) / 255
+    hr = tf.cast(element[1], tf.float64) / 127.5 - 1
+    copies = [keras.models.clone_model(network) for network in (generator, discriminator)]
+    for copy, network in zip(copies, (generator, discriminator), strict=True):
+        copy.set_weights(network.get_weights())
+    with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+        sr = copies[0](lr, training=True)
+        hr_logits, sr_logits = (copies[1](images, training=True) for images in (hr, sr))
+        mse = tf.reduce_mean((hr - sr) ** 2)
+        tv = tf.reduce_mean(tf.abs(sr[:, 1:] - sr[:, :-1]))
+        tv += tf.reduce_mean(tf.abs(sr[:, :, 1:] - sr[:, :, :-1]))
+        fooled = -tf.reduce_mean(tf.math.log(tf.sigmoid(sr_logits)))
+        generator_loss = mse + 1e-1 * fooled + 1e-2 * tv
+        discriminator_loss = -tf.reduce_mean(
+            tf.math.log(tf.sigmoid(hr_logits)) + tf.math.log(1 - tf.sigmoid(sr_logits))
+        )
+    for copy, tape, loss in zip(
+        copies,
+        (generator_tape, discriminator_tape),
+        (generator_loss, discriminator_loss),
+        strict=True,
+    ):
+        optimizer = keras.optimizers.Adam(1e-3, beta_1=0.9)
+        optimizer.apply(tape.gradient(loss, copy.trainable_variables), copy.trainable_variables)
+    assert session.train(0, 1) == pytest.approx(float(generator_loss), rel=1e-9)
+    for copy, network in zip(copies, (generator, discriminator), strict=True):
+        for expected, found in zip(trainable(copy), trainable(network), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_the_terms_of_a_gan_call(small_data):
+    session = Session(small_data, config("float64", "false"), 1, "gan")
+    result = session.call(session.iterator(0, 3), tf.constant(3))
+    terms = {name: float(value) for name, value in result.terms.items()}
+    assert list(terms) == [
+        "mse",
+        "adversarial",
+        "total_variation",
+        "generator_loss",
+        "discriminator_loss",
+        "d_hr",
+        "d_sr",
+        "shift_red",
+        "shift_green",
+        "shift_blue",
+    ]
+    weighted = terms["mse"] + 0.1 * terms["adversarial"] + 0.01 * terms["total_variation"]
+    assert terms["generator_loss"] == pytest.approx(weighted, rel=1e-9)
+    assert 0 < terms["d_sr"] < 1
+    assert 0 < terms["d_hr"] < 1
+
+
+def test_two_replicas_reach_the_weights_of_one_in_the_gan_phase(small_data):
+    settings = config("float64", "false")
+    one = Session(small_data, settings, 1, "gan")
+    two = Session(small_data, settings, 2, "gan")
+    losses = one.train(0, 10), two.train(0, 10)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for network in ("generator", "discriminator"):
+        single, double = (
+            np.concatenate([np.ravel(value) for value in getattr(run.state, network).get_weights()])
+            for run in (one, two)
+        )
+        np.testing.assert_allclose(double, single, rtol=1e-6, atol=1e-11)
+
+
+def test_the_learning_rate_drops_to_a_tenth_at_half_of_the_phase(small_data):
+    session = Session(small_data, config("float32", "false"), 1, "gan")
+    rates = []
+    for step in range(TOTAL_STEPS):
+        rates.append(float(session.state.generator_optimizer.learning_rate))
+        session.train(step, step + 1)
+    half = TOTAL_STEPS // 2
+    assert rates == pytest.approx([1e-3] * half + [1e-4] * half)
 
 
 def test_resume_of_two_replicas_in_new_processes_is_bit_exact(small_data, tmp_path):
@@ -121,9 +238,9 @@ def test_a_damaged_checkpoint_is_named_and_changes_nothing(checkpoint):
     np.testing.assert_array_equal(weights(state), before)
 
 
-def test_a_checkpoint_of_another_network_is_refused(checkpoint):
+def test_a_checkpoint_of_another_network_is_refused(checkpoint, small_data):
     folder, _ = checkpoint
-    other = build_state(config("float32", "false"), scale=4, total_steps=TOTAL_STEPS)
+    other = Session(small_data, config("float32", "false"), 1).state
     with pytest.raises(DamagedCheckpointError, match="another network"):
         read_checkpoint(folder, other)
 
@@ -133,7 +250,7 @@ def test_a_checkpoint_holds_no_pickle(checkpoint):
     assert sorted(os.listdir(folder)) == ["checkpoint.json", "state.npz"]
     with np.load(folder / "state.npz", allow_pickle=False) as arrays:
         parts = {key.split("/")[0] for key in arrays.files}
-    assert parts == {"generator", "optimizer"}
+    assert parts == {"generator", "generator_optimizer"}
 
 
 def test_the_wait_for_data_is_measured(small_data):
