@@ -105,13 +105,21 @@ class PhaseConfig(Section):
 
     Attributes:
         epochs: Its length; an epoch is patches / global batch steps.
+        steps: Its length instead; the last epoch may be cut short.
         losses: What the generator minimises.
         learning_rate: Of both optimizers, Adam with beta1 0.9.
     """
 
-    epochs: int = Field(ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     losses: LossWeights
     learning_rate: LearningRateConfig = LearningRateConfig()
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "PhaseConfig":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("pass either epochs or steps")
+        return self
 
 
 class DiscriminatorConfig(Section):

@@ -137,7 +137,7 @@ class _Worker:
             len(self._patches),
             global_batch,
             self._epoch_steps,
-            ", ".join(f"{phase.config.epochs} epochs of {phase.name}" for phase in self._phases),
+            ", ".join(f"{phase.epochs} epochs of {phase.name}" for phase in self._phases),
             step,
         )
 
@@ -152,8 +152,8 @@ class _Worker:
             global_batch=self._config.batch.global_batch,
             extractors=self._extractors,
         )
-        for epoch in range((step - phase.start) // self._epoch_steps + 1, phase.config.epochs + 1):
-            stop = phase.start + epoch * self._epoch_steps
+        for epoch in range(phase.next_epoch(step), phase.epochs + 1):
+            stop = phase.epoch_stop(epoch)
             means = self._train_epoch(phase, train_call, iterator, step, stop)
             step = stop
             rate = float(state.generator_optimizer.learning_rate)
@@ -172,7 +172,7 @@ class _Worker:
                 "%s epoch %d/%d  step %d/%d  %s  %.0f patches/s  %s left",
                 phase.name,
                 epoch,
-                phase.config.epochs,
+                phase.epochs,
                 step,
                 self._phases[-1].stop,
                 "  ".join(f"{name} {means[name]:.5f}" for name in shown_terms(phase.config.losses)),
@@ -210,7 +210,7 @@ class _Worker:
     def _save_pictures(self, phase: Phase, state: TrainState, epoch: int) -> None:
         if phase.is_last:
             save_generator(state.generator, self._run, generator_key(epoch))
-        elif epoch == phase.config.epochs:
+        elif epoch == phase.epochs:
             save_generator(state.generator, self._run, phase_generator_key(phase.name))
         if self._pairs:
             key = samples_key(epoch, None if phase.is_last else phase.name)

@@ -14,6 +14,7 @@ class Phase(NamedTuple):
         config: Its losses and learning rate.
         start: The run's step that it begins with.
         stop: The run's step that it ends before.
+        epoch_steps: Steps of an epoch; the last one may be cut short.
         is_last: Whether the run ends with it: its epochs are the ones that are evaluated.
     """
 
@@ -21,6 +22,7 @@ class Phase(NamedTuple):
     config: PhaseConfig
     start: int
     stop: int
+    epoch_steps: int
     is_last: bool
 
     @property
@@ -28,14 +30,27 @@ class Phase(NamedTuple):
         """Its length."""
         return self.stop - self.start
 
+    @property
+    def epochs(self) -> int:
+        """Its epochs, a cut one among them."""
+        return -(-self.steps // self.epoch_steps)
+
+    def epoch_stop(self, epoch: int) -> int:
+        """The run's step that an epoch, counted from 1, ends before."""
+        return min(self.start + epoch * self.epoch_steps, self.stop)
+
+    def next_epoch(self, step: int) -> int:
+        """The epoch that comes after `step` steps of the run; only at an epoch's border."""
+        return -(-(step - self.start) // self.epoch_steps) + 1
+
 
 def plan_phases(phases: Mapping[str, PhaseConfig], epoch_steps: int) -> list[Phase]:
     """Lays phases one after the other, in their order in the configuration."""
     plan: list[Phase] = []
     start = 0
     for number, (name, config) in enumerate(phases.items(), 1):
-        stop = start + config.epochs * epoch_steps
-        plan.append(Phase(name, config, start, stop, number == len(phases)))
+        stop = start + (config.steps or (config.epochs or 0) * epoch_steps)
+        plan.append(Phase(name, config, start, stop, epoch_steps, number == len(phases)))
         start = stop
     return plan
 

@@ -11,6 +11,7 @@ from ray.train.tensorflow import TensorflowTrainer
 from data_pipeline.cluster import ray_session
 from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import Manifest, require_manifest
+from data_pipeline.sampling import steps_per_epoch
 from data_pipeline.storage import Storage, open_storage
 from srgan.config import (
     Config,
@@ -21,6 +22,7 @@ from srgan.config import (
 )
 from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS, CONFIG_KEY, DATASET_KEY
 from srgan.training.metrics_log import read_metrics
+from srgan.training.phases import plan_phases
 from srgan.vgg_weights import provide_vgg_weights
 
 _CHECKPOINTS_KEPT = 2
@@ -48,8 +50,11 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
     _check_fit(config, manifest, data)
     identity = {"uri": data.uri, "manifest_sha256": manifest.sha256()}
     _check_same_run(run, config, identity)
-    if _is_finished(run, config):
-        epochs = sum(phase.epochs for phase in config.phases.values())
+    phases = plan_phases(
+        config.phases, steps_per_epoch(manifest.num_patches, config.batch.global_batch)
+    )
+    if _is_finished(run, phases[-1].stop):
+        epochs = sum(phase.epochs for phase in phases)
         _log.info("%s: all %d epochs are done already", run.uri, epochs)
         return
     with ray_session():
@@ -138,11 +143,10 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
             )
 
 
-def _is_finished(run: Storage, config: Config) -> bool:
+def _is_finished(run: Storage, last_step: int) -> bool:
     """Whether the last epoch is in the log and its checkpoint is stored."""
     records = read_metrics(run)
-    name, phase = list(config.phases.items())[-1]
-    if not records or (records[-1]["phase"], records[-1]["epoch"]) != (name, phase.epochs):
+    if not records or records[-1]["step"] < last_step:
         return False
     stored = (
         json.loads(run.read(found.key))["step"]

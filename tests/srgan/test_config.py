@@ -58,6 +58,7 @@ def test_overrides_are_yaml_and_floats_may_lack_a_point():
         ("phases.pretrain.learning_rate.initial=.inf", "should be a finite number"),
         ("phases.pretrain.epoch=3", r"unknown key phases\.pretrain\.epoch; did you mean"),
         ("phases.pretrain.losses.mse=0", "one of mse, l1, vgg22 and vgg54 must be above 0"),
+        ("phases.pretrain.steps=5", "pass either epochs or steps"),
         ("phases.Gan.epochs=1", r"phases\.Gan.*should match pattern"),
         ("batch.global_batch", "expected KEY=VALUE"),
         ("seed.deep=1", "seed is not a section"),
