@@ -15,6 +15,7 @@ from srgan.evaluation.metrics import score
 from srgan.evaluation.run import evaluate
 from srgan.evaluation.table import read_scores
 from srgan.networks import generator
+from srgan.run_layout import generator_key
 from srgan.upscale import load_generator, save_generator, super_resolve
 
 
@@ -26,7 +27,7 @@ def run(tmp_path):
     storage.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "abc"}')
     keras.utils.set_random_seed(0)
     for epoch in (1, 2):
-        save_generator(generator(blocks=1, filters=4), storage, epoch)
+        save_generator(generator(blocks=1, filters=4), storage, generator_key(epoch))
     return storage
 
 
@@ -188,7 +189,7 @@ def test_a_model_that_is_no_generator_is_named(run, tmp_path):
 
 
 def test_a_generator_of_another_scale_is_named(small_data, run):
-    save_generator(generator(scale=2, blocks=1, filters=4), run, 1)
+    save_generator(generator(scale=2, blocks=1, filters=4), run, generator_key(1))
     with pytest.raises(UserError, match="trained for another scale"):
         evaluate_data(small_data, run)
 
