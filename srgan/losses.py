@@ -30,11 +30,11 @@ def pixel_l1(hr: Any, sr: Any) -> Any:
 def content(hr_features: Any, sr_features: Any) -> Any:
     """Squared distance of VGG features (eq. 5), which `vgg.FeatureExtractor` has scaled by 1/12.75.
 
-    The paper says that this scale makes the loss comparable to the pixel MSE and equals a factor
-    of 0.006 on it: (1/12.75)^2 = 0.00615. Equation 5 divides by the width and the height of the
-    feature maps and leaves open whether it sums over the C channels (128 for VGG22, 512 for
-    VGG54). Only the mean is comparable to the pixel MSE, of the order 0.01; the sum would be C
-    times that. So this is the mean over positions and channels.
+    Scaling both feature maps scales the loss by (1/12.75)^2 = 0.00615: the factor of 0.006 that
+    the paper names. Equation 5 divides by the width and the height of the feature maps and leaves
+    open whether it sums over the C channels (128 for VGG22, 512 for VGG54). This is the mean over
+    positions and channels; a sum would be C times that. The size still depends on the layer:
+    VGG22's features of 8-bit images are large, and its loss is thousands of times the pixel MSE.
 
     Args:
         hr_features: [N, h, w, C], float32.

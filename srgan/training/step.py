@@ -126,6 +126,9 @@ def make_train_call(
         A function (distributed iterator of uint8 LR/HR, number of steps) -> CallResult.
     """
     dtype = state.generator.output.dtype
+    names = _term_names(weights)
+    factors = {name: weight for name, weight in weights.model_dump().items() if weight}
+    pixel_terms = _pixel_terms(extractors)
 
     def replica_step(lr: tf.Tensor, hr: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs = tf.cast(lr, dtype) / 255
@@ -133,9 +136,7 @@ def make_train_call(
         with tf.GradientTape(persistent=state.discriminator is not None) as tape:
             sr = state.generator(inputs, training=True)
             terms = {
-                name: term(targets, sr)
-                for name, term in _pixel_terms(extractors).items()
-                if getattr(weights, name)
+                name: term(targets, sr) for name, term in pixel_terms.items() if name in factors
             }
             probabilities = {}
             if state.discriminator:
@@ -147,9 +148,7 @@ def make_train_call(
                     tf.reduce_sum(losses.discrimination(hr_logits, sr_logits)) / global_batch
                 )
             means = {name: tf.reduce_sum(term) / global_batch for name, term in terms.items()}
-            loss = tf.add_n(
-                [getattr(weights, name) * tf.cast(mean, dtype) for name, mean in means.items()]
-            )
+            loss = tf.add_n([factors[name] * tf.cast(mean, dtype) for name, mean in means.items()])
         _apply(tape, loss, state.generator, state.generator_optimizer)
         means |= {"generator_loss": loss}
         if state.discriminator:
@@ -165,7 +164,7 @@ def make_train_call(
         return {name: tf.cast(value, tf.float64) for name, value in means.items()}
 
     def train_call(iterator: Iterator[Any], steps: tf.Tensor) -> CallResult:
-        totals = {name: tf.zeros((), tf.float64) for name in _term_names(weights)}
+        totals = {name: tf.zeros((), tf.float64) for name in names}
         waited = tf.zeros((), tf.float64)
         for _ in tf.range(steps):
             asked = tf.timestamp()
