@@ -32,6 +32,7 @@ from data_pipeline.resume import (
     finished_records,
     is_complete,
     matching_manifest,
+    require_finished,
 )
 from data_pipeline.sources import DIV2K, SAMPLES, Source, SourceImage, open_source
 from data_pipeline.storage import ReadableStorage, Storage, open_storage
@@ -84,6 +85,7 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
     )
     _refuse_leaks(manifest)
     _delete_leftovers(storage, manifest)
+    require_finished(storage, settings, manifest)
     _commit(storage, manifest)
     clean_up(storage)
     return manifest
@@ -177,7 +179,7 @@ def _build(
 ) -> None:
     """Builds parts on Ray and adds their records; raises the first error after all were tried."""
     calls: list[Callable[[], tuple[Any, ...]]] = [
-        partial(_arguments, task, settings, storage.uri) for task in tasks
+        partial(_arguments, task, settings, storage) for task in tasks
     ]
     problems: list[str] = []
     failures: list[str] = []
@@ -200,7 +202,7 @@ def _build(
         raise JobFailedError(f"{failures[0]}{suffix}; the same command goes on")
 
 
-def _arguments(task: Task, settings: DataSettings, out_uri: str) -> tuple[Any, ...]:
+def _arguments(task: Task, settings: DataSettings, storage: Storage) -> tuple[Any, ...]:
     """What a worker needs: the task with its images' bytes if they lie in this node's archives."""
     source = task.source
     hr_keys = [image.hr.key for image in source.images]
@@ -209,7 +211,7 @@ def _arguments(task: Task, settings: DataSettings, out_uri: str) -> tuple[Any, .
         storage=_portable(source.storage, hr_keys),
         lr_storage=source.lr_storage and _portable(source.lr_storage, lr_keys),
     )
-    return task._replace(source=portable), settings, out_uri
+    return task._replace(source=portable), settings, storage
 
 
 def _portable(storage: ReadableStorage, keys: list[str]) -> ReadableStorage:

@@ -18,6 +18,7 @@ from pathlib import Path
 from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import ShardRecord
 from data_pipeline.node import node_folder, node_lock, remove_unlocked, scratch_file
+from data_pipeline.progress import data_size
 from data_pipeline.storage import LocalStorage, Storage
 
 LIMIT_VARIABLE = "SRGAN_CACHE_GB"
@@ -37,8 +38,8 @@ class DamagedShardError(JobFailedError):
 def map_shard(storage: Storage, shard: ShardRecord) -> mmap.mmap:
     """Maps a shard's content, after a check of every byte against the manifest.
 
-    A remote shard is checked while it is copied into the node's cache; processes that need the
-    same one at the same time share one download.
+    A remote shard is checked once, while it is copied into the node's cache; processes that need
+    the same one at the same time share one download.
 
     Raises:
         DamagedShardError: Naming the shard, what was expected and what was found.
@@ -116,16 +117,21 @@ def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> mmap.mmap:
                 _make_room(shard.bytes)
                 os.truncate(partial, shard.bytes)  # other processes count it from now on
             digest, size = hashlib.sha256(), 0
-            with partial.open("r+b") as file:
-                try:
+            try:
+                with partial.open("r+b") as file:
                     for block in storage.stream(shard.path):
                         file.write(block)
                         digest.update(block)
                         size += len(block)
-                except FileNotFoundError as error:
-                    raise _missing(where) from error
-                file.flush()
-                os.fsync(file.fileno())
+                    file.flush()
+                    os.fsync(file.fileno())
+            except FileNotFoundError as error:
+                raise _missing(where) from error
+            except OSError as error:
+                raise JobFailedError(
+                    f"{where}: cannot be copied to {path.parent} ({error.strerror or error}); "
+                    f"lower {LIMIT_VARIABLE} or make room"
+                ) from error
             if size != shard.bytes:
                 raise _wrong_size(where, shard.bytes, size)
             if digest.hexdigest() != shard.sha256:
@@ -150,9 +156,9 @@ def _make_room(size: int) -> None:
         if used + size <= limit:
             return
     _log.warning(
-        "the shard cache is over its limit of %.1f GB: readers hold %.1f GB",
-        limit / 1e9,
-        used / 1e9,
+        "the shard cache is over its limit of %s: readers hold %s",
+        data_size(limit),
+        data_size(used),
     )
 
 

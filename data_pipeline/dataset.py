@@ -10,7 +10,8 @@ import tensorflow as tf
 from data_pipeline.cache import LIMIT_VARIABLE, cache_limit
 from data_pipeline.errors import UserError
 from data_pipeline.manifest import Manifest
-from data_pipeline.patch_set import Image, PatchSet
+from data_pipeline.patch_set import Image, PatchSet, most_open_shards
+from data_pipeline.progress import data_size
 from data_pipeline.sampling import (
     BatchPlan,
     Ints,
@@ -131,22 +132,29 @@ def _steps_ahead(
     return max(0, min(_STEPS_AHEAD, shortest - _PARALLEL_BATCHES))
 
 
-def check_cache_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | None) -> None:
-    """Refuses what would download every shard again for almost every step.
+def check_node_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | None) -> None:
+    """Refuses what would open, or download, every shard again for almost every step.
 
     Raises:
-        UserError: If the shards that are in use together do not fit the node's cache.
+        UserError: If the shards that are in use together are more than a process can hold open,
+            or do not fit the node's cache.
     """
+    largest = sorted((shard.bytes for shard in manifest.shards), reverse=True)
+    if shuffle_shards is not None:
+        largest = largest[: 2 * shuffle_shards]  # at the border of two windows both are in use
+    most = most_open_shards()
+    if len(largest) > most:
+        raise UserError(
+            f"{storage.uri}: {len(largest)} shards are in use together, a process here can open "
+            f"{most}; raise ulimit -n, or set batch.shuffle_shards to {most // 2}"
+        )
     if isinstance(storage, LocalStorage):
         return
-    limit = cache_limit()
-    largest = sorted((shard.bytes for shard in manifest.shards), reverse=True)
-    # At the border of two windows both are in use.
-    needed = sum(largest if shuffle_shards is None else largest[: 2 * shuffle_shards])
+    needed, limit = sum(largest), cache_limit()
     if needed > limit:
         fitting = int(limit / largest[0]) // 2
-        other = f", or lower batch.shuffle_shards to {fitting}" if fitting else ""
+        other = f", or set batch.shuffle_shards to {fitting}" if fitting else ""
         raise UserError(
-            f"{storage.uri}: {needed / 1e9:.1f} GB of shards are in use together, the cache may "
-            f"take {limit / 1e9:.1f}; raise {LIMIT_VARIABLE}{other}"
+            f"{storage.uri}: {data_size(needed)} of shards are in use together, the cache may "
+            f"take {data_size(limit)}; raise {LIMIT_VARIABLE}{other}"
         )

@@ -2,7 +2,7 @@
 
 The images are read straight from the official archives, which are downloaded to the node's folder
 once, or found at a mirror: a web address, a bucket's prefix or a folder, with the archives or,
-in a bucket or a folder, with the images that they hold.
+in a bucket or a folder, with the images that they hold, which have no published checksums.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from data_pipeline.download import download
 from data_pipeline.errors import UserError
 from data_pipeline.manifest import DataSettings, file_sha256
-from data_pipeline.node import node_folder, scratch_file
+from data_pipeline.node import node_folder, node_lock, scratch_file
 from data_pipeline.sources import DIV2K, Source, images_among, with_lr
 from data_pipeline.storage import LocalStorage, ReadableStorage, Storage, open_storage
 from data_pipeline.storage.archive import ZipStorage
@@ -97,7 +97,7 @@ def open_div2k(
         mirror: Where the archives or images are; None for the official site.
 
     Raises:
-        UserError: If an archive or an image is missing or not the published one.
+        UserError: If an archive is missing or not the published one, or an image is missing.
         JobFailedError: If a download keeps failing.
     """
     _log.info("%s", _LICENCE)
@@ -108,9 +108,10 @@ def open_div2k(
             f"{mirror}: holds neither {hr_name} nor images in {_ARCHIVES[hr_name].folder}; "
             "pass another --mirror"
         )
-    source = Source(images_among(hr.list(), hr), hr)
-    found = {image.name for image in source.images}
-    if missing := sorted({f"{number:04}" for number in _NUMBERS[split]} - found):
+    names = {f"{number:04}" for number in _NUMBERS[split]}
+    images = tuple(image for image in images_among(hr.list(), hr) if image.name in names)
+    source = Source(images, hr)
+    if missing := sorted(names - {image.name for image in images}):
         raise UserError(
             f"{hr.uri}: lacks {len(missing)} of DIV2K's images, the first is {missing[0]}.png; "
             "complete it or pass another --mirror"
@@ -128,7 +129,7 @@ def open_div2k(
 def _open(name: str, mirror: str | None) -> ReadableStorage | None:
     """The images of an archive; None where a mirror has neither the archive nor its images."""
     archive = _ARCHIVES[name]
-    site = mirror or _OFFICIAL_SITE
+    site = (mirror or _OFFICIAL_SITE).rstrip("/")
     if site.startswith(("http://", "https://")):
         target = node_folder(DIV2K) / name
         try:
@@ -151,13 +152,14 @@ def _verified_archive(storage: Storage, name: str) -> Path:
         _require_published(storage.path(name), f"{storage.uri}/{name}", name)
         return storage.path(name)
     target = node_folder(DIV2K) / name
-    if not target.exists():
-        with scratch_file(name) as path:
-            with path.open("wb") as file:
-                for block in storage.stream(name):
-                    file.write(block)
-            _require_published(path, f"{storage.uri}/{name}", name)
-            path.replace(target)
+    with node_lock(name):
+        if not (target.exists() and target.stat().st_size == _ARCHIVES[name].bytes):
+            with scratch_file(name) as path:
+                with path.open("wb") as file:
+                    for block in storage.stream(name):
+                        file.write(block)
+                _require_published(path, f"{storage.uri}/{name}", name)
+                path.replace(target)
     return target
 
 

@@ -1,6 +1,7 @@
 """Many independent tasks on Ray: retried, bounded in number, one failure does not end the rest."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 import ray
@@ -14,6 +15,9 @@ _RETRIES = 3
 
 # Tasks in flight per core: the next one waits at the worker, its arguments are in memory.
 _QUEUED_PER_CPU = 2
+
+# Failures in a row, for every task in flight, after which the others would fail too.
+_HOPELESS = 3
 
 T = TypeVar("T")
 
@@ -40,7 +44,8 @@ def fan_out(
         unit: What a task finishes, in the plural.
 
     Returns:
-        A result or a failure for every call, in order.
+        A result or a failure for every call, in order. After many failures in a row, as from a
+        full disk, the rest is not tried.
     """
     if not calls:
         return []
@@ -51,15 +56,21 @@ def fan_out(
         )(function)
         waiting = iter(enumerate(calls))
         pending: dict[Any, int] = {}
-        while len(found) < len(calls):
+        in_a_row = 0
+        while True:
             room = max(2, int(_QUEUED_PER_CPU * ray.cluster_resources().get("CPU", 1)))
-            while len(pending) < room and (following := next(waiting, None)):
-                number, arguments = following
-                pending[remote.remote(*arguments())] = number
+            if in_a_row < _HOPELESS * room:
+                for number, arguments in islice(waiting, room - len(pending)):
+                    pending[remote.remote(*arguments())] = number
+            if not pending:
+                break
             done, _ = ray.wait(list(pending))
-            found[pending.pop(done[0])] = _result(done[0])
+            result = _result(done[0])
+            in_a_row = in_a_row + 1 if isinstance(result, TaskFailedError) else 0
+            found[pending.pop(done[0])] = result
             progress.advance()
-    return [found[number] for number in range(len(calls))]
+    not_tried = TaskFailedError("was not tried after so many failures")
+    return [found.get(number, not_tried) for number in range(len(calls))]
 
 
 def _result(reference: Any) -> Any:

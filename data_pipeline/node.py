@@ -16,7 +16,7 @@ from data_pipeline.errors import UserError
 
 CACHE_VARIABLE = "SRGAN_CACHE"
 
-# Some shared file systems have no locks; there, what is at work looks like a leftover.
+# Some shared file systems have no locks; there, leftovers stay.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
@@ -70,15 +70,16 @@ def locked_file(folder: Path, prefix: str, suffix: str) -> tuple[int, Path]:
 
 
 def remove_unlocked(path: Path) -> bool:
-    """Removes a file unless some process holds a lock on it; says whether it did."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
+    """Removes a file unless some process may hold a lock on it; says whether it did."""
+    with suppress(FileNotFoundError), path.open("rb+") as file:  # NFS locks what can be written
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
+            if error.errno in _NO_LOCKS:
+                return False
+            raise
         path.unlink()
         return True
     return False

@@ -38,7 +38,7 @@ from data_pipeline.patches import aligned_patches, crop_to_multiple
 from data_pipeline.shards import Patch
 from data_pipeline.shards.formats import open_shard, shard_writer
 from data_pipeline.sources import Source, SourceImage
-from data_pipeline.storage import ReadableStorage, Storage, StoredObject, open_storage
+from data_pipeline.storage import ReadableStorage, Storage, StoredObject
 
 # Unfinished data sets keep a record of every finished part here.
 PROGRESS = "progress/"
@@ -93,13 +93,13 @@ class _UnusableImagesError(Exception):
         self.problems = problems
 
 
-def build_part(task: Task, settings: DataSettings, out_uri: str) -> Outcome:
+def build_part(task: Task, settings: DataSettings, storage: Storage) -> Outcome:
     """Builds a part and leaves its record under `progress/`.
 
     Args:
         task: The part.
         settings: The data set's settings.
-        out_uri: DATA.
+        storage: DATA.
 
     Raises:
         OSError, JobFailedError: If the storage fails; it may work the next time.
@@ -107,7 +107,6 @@ def build_part(task: Task, settings: DataSettings, out_uri: str) -> Outcome:
     cv2.setNumThreads(1)  # Ray runs one task per core
     build = _build_shard if task.is_shard else _build_valid
     try:
-        storage = open_storage(out_uri)
         record = build(task, settings, storage)
         storage.write(task.progress_key, record.model_dump_json().encode())
     except _UnusableImagesError as error:

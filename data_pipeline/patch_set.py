@@ -30,9 +30,9 @@ _COLOUR_ORDERS = tuple(permutations(range(3)))
 class PatchSet:
     """Random access to patches. Thread-safe.
 
-    A shard is verified when it is opened, in the background if `prefetch` named it in time. It
-    stays open until too many are, or the cache needs its place; then those go whose last known
-    use is the longest past.
+    A shard is opened by `map_shard`, which verifies it, in the background if `prefetch` named it
+    in time. It stays open until too many are, or the cache needs its place; then those go whose
+    last known use is the longest past.
 
     Attributes:
         failure: What went wrong with a shard, for those who see only that tf.data failed.
@@ -45,7 +45,7 @@ class PatchSet:
         self._ends = np.cumsum([shard.patches for shard in manifest.shards])
         is_local = isinstance(storage, LocalStorage)
         self._max_bytes = manifest.train_bytes if is_local else cache_limit()
-        self._max_open = _raise_handle_limit() - _SPARED_HANDLES
+        self._max_open = most_open_shards()
         self._opener = ThreadPoolExecutor(
             min(_DOWNLOADS, os.cpu_count() or 1) if is_local else _DOWNLOADS, "open-shard"
         )
@@ -152,9 +152,13 @@ def _augment(crop: Image, flip: int, turns: int, out: Image) -> None:
         out[:] = crop
 
 
-def _raise_handle_limit() -> int:
-    """Every open shard takes a file handle; the usual soft limit of 1,024 is for old programs."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def most_open_shards() -> int:
+    """How many shards a process can hold open; raises the usual limit of 1,024 handles if it may.
+
+    Every open shard takes a file handle and a memory map.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted - _SPARED_HANDLES

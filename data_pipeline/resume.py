@@ -75,13 +75,32 @@ def begin(storage: Storage, stored: Stored, settings: DataSettings) -> Stored:
     storage.delete_partial()
     if _begun_settings(storage, stored) == settings:
         return stored
-    _delete_records(storage)  # no shard is among them: see matching_manifest
-    try:
-        storage.write_new(_SETTINGS_KEY, settings.model_dump_json(indent=1).encode())
-    except FileExistsError:
-        begun = DataSettings.model_validate_json(storage.read(_SETTINGS_KEY))
-        _refuse_other_settings(storage, begun, settings)
+    data = settings.model_dump_json(indent=1).encode()
+    if _SETTINGS_KEY in stored:  # of another build that has no shard: see matching_manifest
+        storage.write(_SETTINGS_KEY, data)
+    else:
+        try:
+            storage.write_new(_SETTINGS_KEY, data)
+        except FileExistsError:
+            _refuse_other_settings(storage, _read_settings(storage), settings)
+    _delete_records(storage, keep=_SETTINGS_KEY)
     return {key: size for key, size in stored.items() if not key.startswith(PROGRESS)}
+
+
+def require_finished(storage: Storage, settings: DataSettings, manifest: Manifest) -> None:
+    """Checks, before the manifest is written, that all it names is there and of this build.
+
+    Raises:
+        UserError: If workers wrote elsewhere, or another command took DATA over meanwhile.
+    """
+    stored = {found.key: found.size for found in storage.list()}
+    if _SETTINGS_KEY in stored:  # else a command with the same settings has finished it
+        _refuse_other_settings(storage, _read_settings(storage), settings)
+    if not is_complete(manifest, stored):
+        raise UserError(
+            f"{storage.uri}: what the workers wrote is not there; on a cluster pass a folder that "
+            "all nodes share, or s3://"
+        )
 
 
 def is_complete(manifest: Manifest, stored: Stored) -> bool:
@@ -111,9 +130,10 @@ def clean_up(storage: Storage) -> None:
     _delete_records(storage)
 
 
-def _delete_records(storage: Storage) -> None:
+def _delete_records(storage: Storage, *, keep: str | None = None) -> None:
+    keys = [found.key for found in storage.list(PROGRESS) if found.key != keep]
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        list(pool.map(storage.delete, [found.key for found in storage.list(PROGRESS)]))
+        list(pool.map(storage.delete, keys))
 
 
 def _refuse_other_settings(storage: Storage, old: DataSettings, new: DataSettings) -> None:
@@ -125,8 +145,10 @@ def _refuse_other_settings(storage: Storage, old: DataSettings, new: DataSetting
 
 
 def _begun_settings(storage: Storage, stored: Stored) -> DataSettings | None:
-    if _SETTINGS_KEY not in stored:
-        return None
+    return _read_settings(storage) if _SETTINGS_KEY in stored else None
+
+
+def _read_settings(storage: Storage) -> DataSettings:
     try:
         return DataSettings.model_validate_json(storage.read(_SETTINGS_KEY))
     except ValidationError as error:

@@ -13,7 +13,7 @@ from data_pipeline.manifest import (
     require_manifest,
     stored_files,
 )
-from data_pipeline.storage import open_storage
+from data_pipeline.storage import Storage, open_storage
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ def verify(data_uri: str) -> Manifest:
     """
     storage = open_storage(data_uri)
     manifest = require_manifest(storage)
-    calls = [partial(_arguments, storage.uri, part) for part in manifest.parts]
+    calls = [partial(_arguments, storage, part) for part in manifest.parts]
     results = fan_out(check_part, calls, label="verify", unit="parts")
     damages: list[str] = []
     failures: list[str] = []
-    for result in results:
+    for part, result in zip(manifest.parts, results, strict=True):
         if isinstance(result, TaskFailedError):
-            failures.append(str(result))
+            failures.append(f"{storage.uri}/{stored_files(part)[0].path}: {result}")
         else:
             damages.extend(result)
     known = {file.path for part in manifest.parts for file in stored_files(part)}
@@ -60,13 +60,12 @@ def verify(data_uri: str) -> Manifest:
     return manifest
 
 
-def _arguments(uri: str, part: PartRecord) -> tuple[str, PartRecord]:
-    return uri, part
+def _arguments(storage: Storage, part: PartRecord) -> tuple[Storage, PartRecord]:
+    return storage, part
 
 
-def check_part(data_uri: str, part: PartRecord) -> list[str]:
+def check_part(storage: Storage, part: PartRecord) -> list[str]:
     """One line for every file of a part that is not what its record says."""
-    storage = open_storage(data_uri)
     damages = []
     for file in stored_files(part):
         where = f"{storage.uri}/{file.path}"

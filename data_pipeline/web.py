@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
+from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -62,6 +63,10 @@ def require_address(url: str) -> None:
     """Raises UserError unless it is an http or https address."""
     with suppress(exceptions.LocationParseError):
         parts = urllib3.util.parse_url(url)
+        if parts.auth:
+            raise UserError(
+                f"{parts.scheme}://{parts.host}: takes no user and password; {ANOTHER_MIRROR}"
+            )
         if parts.scheme in ("http", "https") and parts.host:
             return
     raise UserError(f"{url}: is no http or https address; {ANOTHER_MIRROR}")
@@ -112,7 +117,9 @@ def _connections(url: str) -> urllib3.PoolManager:
     parts = urllib3.util.parse_url(url)
     proxy = getproxies().get(parts.scheme or "")
     if proxy and not proxy_bypass(parts.host or ""):
-        return urllib3.ProxyManager(proxy)
+        auth = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
+        return urllib3.ProxyManager(proxy, proxy_headers=headers)
     return urllib3.PoolManager()
 
 

@@ -18,14 +18,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a job and exits: 0 done, 2 the user's input is wrong, 1 anything else."""
+    """Runs a job and exits: 0 done, 2 the user's input is wrong, 1 anything else.
+
+    Only what no one foresaw has a traceback.
+    """
     configure_logging()
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except JobFailedError as error:
+    except (JobFailedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

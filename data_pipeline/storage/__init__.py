@@ -1,5 +1,6 @@
 """Object storage behind one small interface: a local folder, or a prefix of an S3 bucket."""
 
+import os
 from pathlib import Path
 
 from data_pipeline.errors import UserError
@@ -27,7 +28,7 @@ def open_storage(uri: str) -> Storage:
         return S3Storage(uri)
     if separator and scheme != "file":
         raise UserError(f"{uri}: {scheme}:// is not supported; pass a folder or s3://bucket/prefix")
-    root = Path(rest if separator else uri).expanduser().absolute()
+    root = Path(os.path.abspath(Path(rest if separator else uri).expanduser()))  # without ".."
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; pass a folder")
     return LocalStorage(root)

@@ -36,7 +36,7 @@ class LocalStorage:
         """See Storage."""
         found = []
         folder = self._root / prefix.rpartition("/")[0]
-        for parent, _, names in os.walk(folder):  # passes over what vanishes meanwhile
+        for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
             for name in names:
                 path = Path(parent, name)
                 key = path.relative_to(self._root).as_posix()
@@ -132,6 +132,12 @@ def _new_partial(final: Path) -> tuple[int, Path]:
             final.parent.mkdir(parents=True, exist_ok=True)
             return locked_file(final.parent, f".{final.name}.", _PARTIAL)
     raise FileNotFoundError(errno.ENOENT, "the folder vanishes", str(final.parent))
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """An unreadable folder must not pass for an empty one."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise UserError(f"{error.filename}: does not read: {error.strerror}; mend that") from error
 
 
 def _is_partial(name: str) -> bool:

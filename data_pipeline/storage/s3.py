@@ -7,7 +7,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from datetime import datetime, timedelta, timezone
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import boto3
 from boto3.exceptions import S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from urllib3.exceptions import HTTPError
 
 from data_pipeline.errors import JobFailedError, UserError
@@ -35,6 +36,8 @@ _FEW_ATTEMPTS = 2
 _PAUSES = (1.0, 3.0, 10.0)
 _CONNECTIONS = 32
 
+_ABANDONED_AFTER = timedelta(days=1)
+
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
@@ -53,7 +56,10 @@ def _client(attempts: int, environment: _Environment) -> Any:
         connect_timeout=10,
         read_timeout=60,
     )
-    return boto3.session.Session().client("s3", config=config)
+    session = boto3.session.Session()
+    if session.get_credentials() is None:
+        raise NoCredentialsError  # which is not cached: a node's role may take a moment
+    return session.client("s3", config=config)
 
 
 @lru_cache
@@ -65,11 +71,13 @@ def _look_into(bucket: str, prefix: str, environment: _Environment) -> None:
 class S3Storage:
     """A prefix of a bucket. Credentials, region and endpoint come from boto3's usual chain."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, reached: bool = False) -> None:
         """Names the prefix; calls no server.
 
         Args:
             uri: s3://bucket or s3://bucket/prefix.
+            reached: Whether the server has answered before, maybe to another process: if it does
+                not now, that is no mistake of the user's, and it may come back.
 
         Raises:
             UserError: If the URI names no bucket.
@@ -80,9 +88,14 @@ class S3Storage:
         self._bucket = bucket
         self._prefix = prefix.strip("/") and prefix.strip("/") + "/"
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
+        self._reached = reached
 
-    def __reduce__(self) -> tuple[type["S3Storage"], tuple[str]]:
-        return S3Storage, (self.uri,)  # the client stays behind: it has sockets and locks
+    def __reduce__(self) -> tuple[Callable[..., "S3Storage"], tuple[()]]:
+        # The client stays behind: it has sockets and locks.
+        return partial(S3Storage, self.uri, reached=self._has_reached()), ()
+
+    def _has_reached(self) -> bool:
+        return self._reached or "_client" in self.__dict__
 
     @cached_property
     def _client(self) -> Any:
@@ -118,7 +131,7 @@ class S3Storage:
     def _explained(self, error: BaseException, key: str) -> Exception:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         uri = f"{self.uri}/{key}".rstrip("/")
-        return explain(error, uri, endpoint, reached="_client" in self.__dict__)
+        return explain(error, uri, endpoint, reached=self._has_reached())
 
     def _bucket_prefix(self, prefix: str = "") -> dict[str, str]:
         return {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
@@ -224,12 +237,17 @@ class S3Storage:
         self._call(lambda: self._client.delete_object(**self._object(key)), key)
 
     def delete_partial(self) -> None:
-        """See Storage. Aborts multipart uploads; other writes leave nothing."""
+        """See Storage. Aborts multipart uploads of a day ago; other writes leave nothing.
+
+        S3 does not tell whether an upload's process still lives.
+        """
 
         def abort() -> None:
             paginator = self._client.get_paginator("list_multipart_uploads")
             for page in paginator.paginate(**self._bucket_prefix()):
                 for upload in page.get("Uploads", ()):
+                    if datetime.now(timezone.utc) - upload["Initiated"] < _ABANDONED_AFTER:
+                        continue
                     self._client.abort_multipart_upload(
                         Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )

@@ -93,7 +93,7 @@ def explain(
         message = _ANSWERS.get(code)
     else:
         message = next((text for kind, text in _KINDS if isinstance(error, kind)), None)
-    if message and not (reached and message is _UNREACHABLE):
+    if message and not (reached and message in (_UNREACHABLE, _NO_CREDENTIALS)):
         return UserError(f"{uri}: {message.format(**facts)}")
     if isinstance(error, ClientError):  # the server's own words may repeat the access key
         reason = f"{facts['operation']} gives {facts['code']}"

@@ -49,7 +49,7 @@ class File(NamedTuple):
         if self.sha256 not in (None, found):
             raise UserError(
                 f"{self.uri}: expected sha256 {self.sha256}, found {found}; "
-                "run the same jobs.prepare command again to restore it"
+                "delete it and run the same jobs.prepare command again to restore it"
             )
         return data
 
@@ -120,16 +120,15 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
             f"{storage.uri}: has no validation images; prepare with --valid-source, or pass --hr"
         )
     settings = manifest.settings
-    made_by = kernel or settings.kernel
+    made_by = None if settings.valid_lr_source else settings.kernel
     hr = tuple(File(one.name, storage, one.hr.path, one.hr.sha256) for one in manifest.valid)
     lr = tuple(File(one.name, storage, one.lr.path, one.lr.sha256) for one in manifest.valid)
-    is_given = settings.valid_lr_source is not None
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
         scale=settings.scale,
-        lr_kernel=None if is_given and kernel is None else made_by,
+        lr_kernel=kernel or made_by,
         hr=hr,
-        lr=lr if made_by == settings.kernel else None,
+        lr=lr if kernel in (None, made_by) else None,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import ray.train
 import tensorflow as tf
 
-from data_pipeline.dataset import Batches, check_cache_fits
+from data_pipeline.dataset import Batches, check_node_fits
 from data_pipeline.logs import configure_logging
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.patch_set import PatchSet
@@ -66,7 +66,7 @@ def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) ->
     config = parse_config(config_text, "config")
     data = open_storage(data_uri)
     manifest = require_manifest(data)
-    check_cache_fits(data, manifest, config.batch.shuffle_shards)
+    check_node_fits(data, manifest, config.batch.shuffle_shards)
     _Worker(config, data, manifest, open_storage(run_uri)).train()
 
 

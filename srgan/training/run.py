@@ -83,14 +83,17 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
         except SystemExit as stop:  # how Ray Train ends after SIGINT
             raise KeyboardInterrupt from stop
         except TrainingFailedError as error:
-            raise JobFailedError(f"training failed: {_reason(error)}") from error
+            raise _reason(error) from error
 
 
-def _reason(error: TrainingFailedError) -> str:
-    """What the first worker that failed said, in one line."""
+def _reason(error: TrainingFailedError) -> Exception:
+    """What the first worker that failed said, in one line; the user's mistake as a UserError."""
     failures = getattr(error, "worker_failures", {})
     first = failures[min(failures)] if failures else error
-    return str(first).strip().splitlines()[-1]
+    mistake = getattr(first, "_base_exc", first)
+    if isinstance(mistake, UserError):
+        return mistake
+    return JobFailedError(f"training failed: {str(first).strip().splitlines()[-1]}")
 
 
 def _worker(arguments: dict[str, Any]) -> None:

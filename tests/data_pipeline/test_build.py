@@ -270,6 +270,39 @@ def test_an_image_smaller_than_a_patch_is_named(tmp_path, photos):
         prepare(data_settings(photos, patch_size=128), str(tmp_path / "out"))
 
 
+def build_with(monkeypatch, before_each):
+    """Builds parts in this process, after a call with the task and the storage."""
+
+    def fan_out(function, calls, **_):
+        results = []
+        for call in calls:
+            task, settings, storage = call()
+            results.append(function(task, settings, before_each(storage)))
+        return results
+
+    monkeypatch.setattr("data_pipeline.build.fan_out", fan_out)
+
+
+def test_parts_that_workers_wrote_to_disks_of_their_own_are_missed(monkeypatch, tmp_path, photos):
+    build_with(monkeypatch, lambda storage: open_storage(str(tmp_path / "disk")))
+    with pytest.raises(UserError, match="what the workers wrote is not there; on a cluster pass"):
+        prepare(data_settings(photos), str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_build_that_another_one_took_over_ends_without_a_manifest(monkeypatch, tmp_path, photos):
+    other = data_settings(photos, stride=12)
+
+    def take_over(storage):
+        storage.write("progress/settings.json", other.model_dump_json().encode())
+        return storage
+
+    build_with(monkeypatch, take_over)
+    with pytest.raises(UserError, match=r"was made with other settings \(stride: 12, now 24"):
+        prepare(data_settings(photos), str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -437,35 +437,33 @@ def test_a_small_cache_downloads_each_shard_once_an_epoch(
 
 
 def test_what_does_not_fit_the_cache_is_refused_with_the_mend(storage, manifest, set_limit):
-    from data_pipeline.dataset import check_cache_fits
+    from data_pipeline.dataset import check_node_fits
 
     size = manifest.shards[0].bytes
     set_limit(6 * size)
-    check_cache_fits(storage, manifest, None)
+    check_node_fits(storage, manifest, None)
     set_limit(6 * size - 1)
-    with pytest.raises(
-        UserError, match=r"raise SRGAN_CACHE_GB, or lower batch.shuffle_shards to 2"
-    ):
-        check_cache_fits(storage, manifest, None)
-    check_cache_fits(storage, manifest, 2)
-    with pytest.raises(UserError, match=r"lower batch\.shuffle_shards to 2$"):
-        check_cache_fits(storage, manifest, 3)
+    with pytest.raises(UserError, match=r"raise SRGAN_CACHE_GB, or set batch.shuffle_shards to 2"):
+        check_node_fits(storage, manifest, None)
+    check_node_fits(storage, manifest, 2)
+    with pytest.raises(UserError, match=r"set batch\.shuffle_shards to 2$"):
+        check_node_fits(storage, manifest, 3)
 
 
 def test_a_cache_for_less_than_two_shards_can_only_be_raised(storage, manifest, set_limit):
-    from data_pipeline.dataset import check_cache_fits
+    from data_pipeline.dataset import check_node_fits
 
     set_limit(2 * manifest.shards[0].bytes - 1)
     with pytest.raises(UserError, match="raise SRGAN_CACHE_GB") as error:
-        check_cache_fits(storage, manifest, 1)
-    assert "lower batch.shuffle_shards to 1" not in str(error.value)
+        check_node_fits(storage, manifest, 1)
+    assert "set batch.shuffle_shards to 1" not in str(error.value)
 
 
 def test_local_data_needs_no_cache(tmp_path, cache, manifest, set_limit):
-    from data_pipeline.dataset import check_cache_fits
+    from data_pipeline.dataset import check_node_fits
 
     set_limit(1)
-    check_cache_fits(LocalStorage(tmp_path / "data"), manifest, None)
+    check_node_fits(LocalStorage(tmp_path / "data"), manifest, None)
 
 
 def mapped_shards(folder: Path) -> int:
@@ -479,7 +477,7 @@ def test_open_shards_are_bounded_and_batches_stay_the_same(
     local = LocalStorage(tmp_path / "data")
     expected = elements(make_batches(local, manifest), 0, 24)
     with monkeypatch.context() as patch:
-        patch.setattr("data_pipeline.patch_set._raise_handle_limit", lambda: 256 + 2)
+        patch.setattr("data_pipeline.patch_set.most_open_shards", lambda: 2)
         for bounded in (local, storage):
             assert_same(elements(make_batches(bounded, manifest), 0, 24), expected)
         other = make_data(tmp_path / "other", 6)
@@ -502,3 +500,15 @@ def test_the_eight_symmetries_are_numpys(flip, turns):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+
+
+def test_more_shards_than_a_process_can_open_are_refused(tmp_path, manifest, monkeypatch):
+    from data_pipeline.dataset import check_node_fits
+
+    monkeypatch.setattr("data_pipeline.dataset.most_open_shards", lambda: 5)
+    local = LocalStorage(tmp_path / "data")
+    with pytest.raises(
+        UserError, match=r"6 shards are in use together, a process here can open 5; .* to 2$"
+    ):
+        check_node_fits(local, manifest, None)
+    check_node_fits(local, manifest, 2)

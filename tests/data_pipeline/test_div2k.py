@@ -202,6 +202,24 @@ def test_an_incomplete_set_is_refused(images, archives):
         sources(images)
 
 
+def test_other_images_of_a_mirror_are_left_out(images, archives):
+    shutil.copy(images / "DIV2K_valid_HR/0801.png", images / "DIV2K_train_HR/0801.png")
+    train, _ = sources(f"{images}/")
+    assert [image.name for image in train.images] == ["0001", "0002", "0003"]
+
+
+def test_an_address_with_a_slash_at_its_end(archives):
+    with website(archives) as (address, requests):
+        sources(f"{address}/")
+    assert requests == {f"/{name}.zip": 1 for name in NAMES}
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(archives):
+    with pytest.raises(UserError, match=r"^https://host: takes no user and password") as error:
+        sources("https://me:secret@host/DIV2K")
+    assert "secret" not in str(error.value)
+
+
 def test_a_place_without_div2k_is_named(archives, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: holds neither DIV2K_train_HR\.zip nor images"):

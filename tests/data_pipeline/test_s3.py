@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -498,3 +499,37 @@ def test_a_server_that_went_away_after_an_answer_may_come_back():
     error = EndpointConnectionError(endpoint_url="http://host")
     assert isinstance(explain(error, "s3://bucket", "http://host"), UserError)
     assert isinstance(explain(error, "s3://bucket", "http://host", reached=True), JobFailedError)
+
+
+def test_an_outage_is_no_mistake_of_the_user_once_the_server_was_reached(
+    bucket, monkeypatch, quick_retries
+):
+    storage = open_storage(f"s3://{bucket}/data")
+    storage.write("x", b"1")
+    sent = pickle.dumps(storage)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:9")
+    with pytest.raises(UserError, match="cannot be reached"):
+        open_storage(f"s3://{bucket}/data").list()
+    with pytest.raises(JobFailedError, match="keeps failing"):
+        pickle.loads(sent).list()
+
+
+def test_credentials_that_come_late_are_found(moto, bucket, monkeypatch, tmp_path):
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(UserError, match="no usable AWS credentials"):
+        open_storage(f"s3://{bucket}/data").list()
+    file.write_text(
+        f"[default]\naws_access_key_id={moto.access_key}\naws_secret_access_key={moto.secret_key}\n"
+    )
+    assert open_storage(f"s3://{bucket}/data").list() == []
+
+
+def test_uploads_of_today_may_be_alive(client, bucket, monkeypatch):
+    client.create_multipart_upload(Bucket=bucket, Key="data/x")
+    storage = open_storage(f"s3://{bucket}/data")
+    monkeypatch.setattr("data_pipeline.storage.s3._ABANDONED_AFTER", timedelta(days=36500))
+    storage.delete_partial()  # the test server dates all uploads to 2010
+    assert unfinished_uploads(client, bucket) == ["data/x"]

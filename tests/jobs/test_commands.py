@@ -8,11 +8,15 @@ from pathlib import Path
 
 import cv2
 import pytest
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2.api.exceptions import WorkerGroupError
 
+from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import require_manifest
 from data_pipeline.storage import open_storage
 from jobs import evaluate, prepare, train
 from jobs.command import run
+from srgan.training.run import _reason
 from tests.conftest import ROOT
 
 DEMO = str(ROOT / "configs" / "demo.yaml")
@@ -293,3 +297,23 @@ def test_describe_names_a_damaged_shard(command, tmp_path, small_data):
     (error,) = (line for line in lines if line.startswith("error: "))
     assert f"{data}/train/00000.arrow: expected " in error
     assert files(tmp_path) == ["data"]
+
+
+def test_what_the_machine_refuses_is_one_line_too(capsys):
+    def main():
+        raise OSError(28, "No space left on device", "/data/x")
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device: '/data/x'\n"
+
+
+def test_a_mistake_that_only_a_worker_can_find_is_the_users():
+    mistake = UserError("raise SRGAN_CACHE_GB")
+    failure = UserExceptionWithTraceback(mistake, "Traceback\nUserError: raise SRGAN_CACHE_GB")
+    assert _reason(WorkerGroupError("failed", {0: failure})) is mistake
+    other = UserExceptionWithTraceback(ValueError("x"), "Traceback\nValueError: x")
+    found = _reason(WorkerGroupError("failed", {1: other}))
+    assert isinstance(found, JobFailedError)
+    assert str(found) == "training failed: ValueError: x"

@@ -1,0 +1,56 @@
+import os
+
+import pytest
+
+from data_pipeline.errors import JobFailedError
+from data_pipeline.fanout import TaskFailedError, fan_out
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def arguments(*values):
+    return [lambda value=value: (value,) for value in values]
+
+
+def test_results_come_in_order_and_failures_do_not_end_the_rest():
+    def work(value):
+        if value == 2:
+            raise KeyError("two\nlines")
+        if value == 3:
+            os._exit(1)
+        return 10 * value
+
+    first, second, third, fourth = fan_out(work, arguments(1, 2, 3, 4), label="test", unit="calls")
+    assert (first, fourth) == (10, 40)
+    assert isinstance(second, TaskFailedError)
+    assert isinstance(third, TaskFailedError)
+    assert "KeyError: 'two" in str(second)
+    assert "Crashed" in str(third)
+    assert "\n" not in str(second) + str(third)
+
+
+def test_what_may_work_the_next_time_is_run_again(tmp_path):
+    def work(path):
+        attempts = len(list(path.iterdir()))
+        (path / str(attempts)).touch()
+        if attempts < 2:
+            raise JobFailedError("the server keeps failing")
+        return attempts
+
+    assert fan_out(work, arguments(tmp_path), label="test", unit="calls") == [2]
+
+
+def test_after_many_failures_in_a_row_the_rest_is_not_tried(tmp_path):
+    def work(number):
+        (tmp_path / str(number)).touch()
+        raise ValueError(f"call {number}")
+
+    results = fan_out(work, arguments(*range(100)), label="test", unit="calls")
+    assert all(isinstance(result, TaskFailedError) for result in results)
+    tried = len(list(tmp_path.iterdir()))
+    assert 12 <= tried < 30  # three rounds of the tasks in flight on two cores
+    assert sum("was not tried" in str(result) for result in results) == 100 - tried
+
+
+def test_no_calls_need_no_ray():
+    assert fan_out(len, [], label="test", unit="calls") == []
