@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test test-slow lint clean
 
 help:
 	@echo "make demo   prepare, train and evaluate on photographs that need no download"
-	@echo "make test   all tests"
+	@echo "make test   all tests but the slow ones"
+	@echo "make test-slow   those: kills at random moments, object storage on Ceph where it is installed"
 	@echo "make lint   formatter, linter and types"
 	@echo "make setup  only the .venv, which the others make for themselves"
 
@@ -29,6 +30,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
 
 lint: setup
 	$(BIN)/ruff format --check .

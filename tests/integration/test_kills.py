@@ -135,6 +135,7 @@ def assert_all_whole(out: Path, whole: dict[str, str]) -> None:
                 assert file_sha256(path) == whole[str(path.relative_to(out))], path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "data_sets", "kills_in_a_row"), [("cluster", 3, 6), ("own Ray", 1, 2)]
 )

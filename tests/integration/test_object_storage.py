@@ -63,7 +63,7 @@ def ceph(ceph_folder) -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["moto", "ceph"])
+@pytest.fixture(scope="module", params=["moto", pytest.param("ceph", marks=pytest.mark.slow)])
 def server(request) -> Iterator[S3Server]:
     """A server; the environment of what this process starts leads there."""
     found: S3Server = request.getfixturevalue(request.param)
@@ -202,6 +202,7 @@ def test_prepare_through_faults(server, bucket, prepared, monkeypatch):
     assert bucket.unfinished_uploads() == []
 
 
+@pytest.mark.slow
 def test_a_wrong_secret(ceph, monkeypatch):
     wrong = ceph._replace(secret_key="wrong-secret")
     use_server(monkeypatch, wrong)
@@ -211,6 +212,7 @@ def test_a_wrong_secret(ceph, monkeypatch):
         assert secret not in error
 
 
+@pytest.mark.slow
 def test_the_bucket_of_another_user(ceph, ceph_folder, photos, monkeypatch):
     other = other_user(ceph_folder, ceph)
     use_server(monkeypatch, other)
