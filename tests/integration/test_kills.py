@@ -173,6 +173,7 @@ def test_killed_at_random_moments_the_bytes_are_the_same(
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.0, 0.5])
 def test_two_commands_at_once_end_well(start, environments, undisturbed, tmp_path, pause):
     out = tmp_path / "out"

@@ -181,6 +181,7 @@ def test_a_missing_shard_is_named_and_restored(
     assert bucket.contents("copy") == prepared
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_found(bucket, prepared, copy, config, tmp_path, monkeypatch):
     content = bytearray(prepared[SHARD])
     content[len(content) // 2] ^= 1
@@ -193,6 +194,7 @@ def test_a_flipped_byte_is_found(bucket, prepared, copy, config, tmp_path, monke
     assert error.startswith(f"training failed: {damage}")
 
 
+@pytest.mark.slow
 def test_prepare_through_faults(server, bucket, prepared, monkeypatch):
     with faulty(server, every=3) as proxy:
         use_server(monkeypatch, proxy.server)

@@ -183,9 +183,10 @@ def many_photos(tmp_path) -> Path:
     folder = tmp_path / "many"
     folder.mkdir()
     image = photograph("astronaut.png")
-    for number in range(60):
-        crop = image[4 * number : 4 * number + 240, 3 * number : 3 * number + 240]
-        cv2.imwrite(str(folder / f"{number:02}.png"), crop)
+    for number in range(180):  # seconds of work, so that a signal meets some
+        shift = number % 60
+        crop = image[4 * shift : 4 * shift + 240, 3 * shift : 3 * shift + 240]
+        cv2.imwrite(str(folder / f"{number:03}.png"), np.rot90(crop, number // 60))
     return folder
 
 
