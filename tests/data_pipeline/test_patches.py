@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from data_pipeline.images import decode_image
 from data_pipeline.patches import aligned_patches, crop_to_multiple, patch_offsets
 
 
@@ -37,3 +38,17 @@ def test_what_does_not_align_is_refused(lr_shape, patch_size, stride):
     hr, lr = np.zeros((40, 40, 3), np.uint8), np.zeros(lr_shape, np.uint8)
     with pytest.raises(ValueError, match=r"multiples of|is not 4 times"):
         list(aligned_patches(hr, lr, scale=4, patch_size=patch_size, stride=stride))
+
+
+@pytest.mark.parametrize("side", range(480, 2041, 12))  # DIV2K's sides are multiples of 12
+def test_div2k_geometry(side):
+    """The usual 480/240 cut, which gives 32,592 sub-images of DIV2K's 800 training images."""
+    offsets = patch_offsets(side, 480, 240)
+    assert len(offsets) == -(-(side - 480) // 240) + 1
+    assert offsets[-1] == side - 480
+
+
+def test_a_div2k_image_gives_as_many_patches_as_the_published_list_has(benchmark_sets):
+    data = (benchmark_sets / "div2k/train_HR/0004.png").read_bytes()
+    height, width = decode_image(data).shape[:2]
+    assert len(patch_offsets(height, 480, 240)) * len(patch_offsets(width, 480, 240)) == 40
