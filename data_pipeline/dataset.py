@@ -22,8 +22,6 @@ from data_pipeline.sampling import (
 )
 from data_pipeline.storage import LocalStorage, Storage
 
-_PARALLEL_BATCHES = 2
-
 # Shards are opened so many steps before their use, if the windows of the shuffle are that long:
 # seconds on the fastest GPU.
 _STEPS_AHEAD = 64
@@ -71,6 +69,11 @@ class Batches:
             permute_colours=self._permute_colours,
         )
 
+    def _patch_ids(self, step: int) -> Ints:
+        """The plan's `patch_ids`, without the draws of its crops."""
+        first = step % self._epoch_steps * self._global_batch
+        return self._order(step // self._epoch_steps)[first : first + self._global_batch]
+
     def dataset(
         self, *, start: int, stop: int, replicas: Sequence[int], num_replicas: int
     ) -> tf.data.Dataset:
@@ -93,8 +96,8 @@ class Batches:
 
         def prefetch(step: int) -> None:
             if step < stop:
-                plan = self.plan(step).rows(replicas[0] * rows, (replicas[-1] + 1) * rows)
-                self._patches.prefetch(plan.patch_ids, step)
+                served = slice(replicas[0] * rows, (replicas[-1] + 1) * rows)
+                self._patches.prefetch(self._patch_ids(step)[served], step)
 
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
             offset, position = divmod(int(index), len(replicas))
@@ -115,10 +118,8 @@ class Batches:
             )
 
         elements = tf.data.Dataset.range((stop - start) * len(replicas))
-        loaded = elements.map(
-            load_tensors, num_parallel_calls=_PARALLEL_BATCHES, deterministic=True
-        )
-        return loaded.prefetch(2 * len(replicas))
+        # One thread: a second one would only pass Python's lock to and fro with it.
+        return elements.map(load_tensors).prefetch(2 * len(replicas))
 
 
 def _steps_ahead(
@@ -129,7 +130,7 @@ def _steps_ahead(
     if windows == 1:
         return _STEPS_AHEAD
     shortest = sum(sorted(shard_patches)[: len(shard_patches) // windows]) // global_batch
-    return max(0, min(_STEPS_AHEAD, shortest - _PARALLEL_BATCHES))
+    return max(0, min(_STEPS_AHEAD, shortest - 1))
 
 
 def check_node_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | None) -> None:

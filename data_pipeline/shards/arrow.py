@@ -1,6 +1,8 @@
 """Arrow IPC shards: fixed-size binary columns of raw pixels, read in place."""
 
 import mmap
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +69,14 @@ class ArrowShardReader:
                 np.frombuffer(batch.column(name).buffers()[1], np.uint8) for name in ("hr", "lr")
             )
             self._batches.append((hr.reshape(hr_shape), lr.reshape(lr_shape)))
-        self._ends = np.cumsum([len(hr) for hr, _ in self._batches])
+        self._ends = list(accumulate(len(hr) for hr, _ in self._batches))
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     def pair(self, index: int) -> tuple[Image, Image]:
         """See ShardReader."""
-        number = int(np.searchsorted(self._ends, index, side="right"))
+        number = bisect_right(self._ends, index)
         hr, lr = self._batches[number]
-        row = index - int(self._ends[number])  # negative: counted from the batch's end
+        row = index - self._ends[number]  # negative: counted from the batch's end
         return hr[row], lr[row]

@@ -409,7 +409,6 @@ def assert_same(found, expected) -> None:
 
 def test_shards_are_opened_ahead_in_their_order_of_use(monkeypatch, storage, manifest):
     monkeypatch.setattr("data_pipeline.patch_set._DOWNLOADS", 1)
-    monkeypatch.setattr("data_pipeline.dataset._PARALLEL_BATCHES", 1)
     batches = make_batches(storage, manifest, shuffle_shards=None)
     steps = 6 * PATCHES // GLOBAL_BATCH
     dataset = batches.dataset(start=0, stop=steps, replicas=[0], num_replicas=1)
