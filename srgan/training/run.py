@@ -20,7 +20,7 @@ from srgan.config import (
     needed_extractors,
     parse_config,
 )
-from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS, CONFIG_KEY, DATASET_KEY
+from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS, CONFIG_KEY, DATASET_KEY, VGG_KEY
 from srgan.training.metrics_log import read_metrics
 from srgan.training.phases import plan_phases
 from srgan.vgg_weights import provide_vgg_weights
@@ -59,10 +59,12 @@ def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = Non
         return
     with ray_session():
         scaling = _scaling(gpus, config.batch.global_batch)
+        if not read_metrics(run):
+            run.delete(VGG_KEY)  # maybe of an attempt with other weights
+        provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
         run.write(CONFIG_KEY, dump_config(config).encode())
         run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
         run.delete_partial()
-        provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
         trainer = TensorflowTrainer(
             _worker,
             train_loop_config={
@@ -118,7 +120,7 @@ def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
             f"batch.hr_crop {batch.hr_crop}: is larger than the patches of {data.uri} "
             f"({settings.patch_size}); lower it or prepare larger patches"
         )
-    if any(phase.losses.adversarial for phase in config.phases.values()) and batch.hr_crop < 16:
+    if config.trains_discriminator and batch.hr_crop < 16:
         raise UserError(f"batch.hr_crop {batch.hr_crop}: the discriminator needs 16 or more")
     if manifest.num_patches < batch.global_batch:
         raise UserError(
