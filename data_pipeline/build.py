@@ -7,9 +7,7 @@ the number of workers or the order in which they finish.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 from data_pipeline.div2k import open_div2k
 from data_pipeline.errors import JobFailedError, UserError
@@ -22,7 +20,6 @@ from data_pipeline.manifest import (
     PartRecord,
     ShardRecord,
     ValidRecord,
-    stored_files,
 )
 from data_pipeline.parts import Task, build_part
 from data_pipeline.resume import (
@@ -178,12 +175,10 @@ def _build(
     records: dict[str, PartRecord],
 ) -> None:
     """Builds parts on Ray and adds their records; raises the first error after all were tried."""
-    calls: list[Callable[[], tuple[Any, ...]]] = [
-        partial(_arguments, task, settings, storage) for task in tasks
-    ]
     problems: list[str] = []
     failures: list[str] = []
-    outcomes = fan_out(build_part, calls, label="prepare", unit="parts")
+    arguments = ((_portable_task(task), settings, storage) for task in tasks)
+    outcomes = fan_out(build_part, arguments, total=len(tasks), label="prepare", unit="parts")
     for task, outcome in zip(tasks, outcomes, strict=True):
         if isinstance(outcome, TaskFailedError):
             images = ", ".join(image.hr.key for image in task.source.images)
@@ -202,7 +197,7 @@ def _build(
         raise JobFailedError(f"{failures[0]}{suffix}; the same command goes on")
 
 
-def _arguments(task: Task, settings: DataSettings, storage: Storage) -> tuple[Any, ...]:
+def _portable_task(task: Task) -> Task:
     """What a worker needs: the task with its images' bytes if they lie in this node's archives."""
     source = task.source
     hr_keys = [image.hr.key for image in source.images]
@@ -211,7 +206,7 @@ def _arguments(task: Task, settings: DataSettings, storage: Storage) -> tuple[An
         storage=_portable(source.storage, hr_keys),
         lr_storage=source.lr_storage and _portable(source.lr_storage, lr_keys),
     )
-    return task._replace(source=portable), settings, storage
+    return task._replace(source=portable)
 
 
 def _portable(storage: ReadableStorage, keys: list[str]) -> ReadableStorage:
@@ -233,9 +228,8 @@ def _refuse_leaks(manifest: Manifest) -> None:
 
 def _delete_leftovers(storage: Storage, manifest: Manifest) -> None:
     """Removes what an earlier attempt with other images left behind."""
-    known = {file.path for part in manifest.parts for file in stored_files(part)}
     for found in (*storage.list("train/"), *storage.list("valid/")):
-        if found.key not in known:
+        if found.key not in manifest.paths:
             storage.delete(found.key)
 
 

@@ -1,6 +1,6 @@
 """Many independent tasks on Ray: retried, bounded in number, one failure does not end the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -28,8 +28,9 @@ class TaskFailedError(Exception):
 
 def fan_out(
     function: Callable[..., T],
-    calls: Sequence[Callable[[], tuple[Any, ...]]],
+    arguments: Iterable[tuple[Any, ...]],
     *,
+    total: int,
     label: str,
     unit: str,
 ) -> list[T | TaskFailedError]:
@@ -39,29 +40,30 @@ def fan_out(
 
     Args:
         function: What to run.
-        calls: One per task; each makes the function's arguments when its turn comes.
+        arguments: The function's, one tuple a task; asked for when a task's turn comes.
+        total: How many tasks there are.
         label: Names the progress bar.
         unit: What a task finishes, in the plural.
 
     Returns:
-        A result or a failure for every call, in order. After many failures in a row, as from a
+        A result or a failure for every task, in order. After many failures in a row, as from a
         full disk, the rest is not tried.
     """
-    if not calls:
+    if not total:
         return []
     found: dict[int, T | TaskFailedError] = {}
-    with ray_session(), Progress(label, len(calls), unit) as progress:
+    with ray_session(), Progress(label, total, unit) as progress:
         remote = ray.remote(
             num_cpus=1, max_retries=_RETRIES, retry_exceptions=[OSError, JobFailedError]
         )(function)
-        waiting = iter(enumerate(calls))
+        waiting = enumerate(arguments)
         pending: dict[Any, int] = {}
         in_a_row = 0
         while True:
             room = max(2, int(_QUEUED_PER_CPU * ray.cluster_resources().get("CPU", 1)))
             if in_a_row < _HOPELESS * room:
-                for number, arguments in islice(waiting, room - len(pending)):
-                    pending[remote.remote(*arguments())] = number
+                for number, values in islice(waiting, room - len(pending)):
+                    pending[remote.remote(*values)] = number
             if not pending:
                 break
             done, _ = ray.wait(list(pending))
@@ -70,7 +72,7 @@ def fan_out(
             found[pending.pop(done[0])] = result
             progress.advance()
     not_tried = TaskFailedError("was not tried after so many failures")
-    return [found.get(number, not_tried) for number in range(len(calls))]
+    return [found.get(number, not_tried) for number in range(total)]
 
 
 def _result(reference: Any) -> Any:

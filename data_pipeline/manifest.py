@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -122,6 +123,11 @@ class Manifest(Record):
     def train_bytes(self) -> int:
         """Bytes of all shards."""
         return sum(shard.bytes for shard in self.shards)
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """Keys of all files that a data set consists of, without the manifest's own."""
+        return frozenset(file.path for part in self.parts for file in stored_files(part))
 
     @property
     def parts(self) -> tuple[PartRecord, ...]:

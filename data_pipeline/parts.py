@@ -3,11 +3,11 @@
 The body of prepare's Ray tasks. A part is whole under its final name, or it is not there.
 """
 
+import hashlib
 import mmap
 import zlib
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -31,10 +31,9 @@ from data_pipeline.manifest import (
     SourceFile,
     StoredFile,
     ValidRecord,
-    file_sha256,
     sha256_hex,
 )
-from data_pipeline.patches import aligned_patches, crop_to_multiple
+from data_pipeline.patches import aligned_patches, crop_to_multiple, is_pair
 from data_pipeline.shards import Patch
 from data_pipeline.shards.formats import open_shard, shard_writer
 from data_pipeline.sources import Source, SourceImage
@@ -157,23 +156,23 @@ def _build_shard(task: Task, settings: DataSettings, storage: Storage) -> ShardR
                 )
         if problems:
             raise _UnusableImagesError(tuple(problems))
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         record = ShardRecord(
             path=key,
-            bytes=path.stat().st_size,
-            sha256=file_sha256(path),
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
             patches=sum(image.patches for image in images),
             images=tuple(images),
             offsets=tuple(writer.offsets),
         )
-        if _read_back(path, record, settings) != checksum:
+        if _read_back(content, record, settings) != checksum:
             raise OSError(f"{key}: what was written does not read back; is the disk full or bad?")
     return record
 
 
-def _read_back(path: Path, record: ShardRecord, settings: DataSettings) -> int:
+def _read_back(content: mmap.mmap, record: ShardRecord, settings: DataSettings) -> int:
     """Checksum over the patches that a reader finds in the file."""
-    with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     reader = open_shard(settings.format, content, settings.geometry, record.offsets)
     checksum = 0
     for index in range(len(reader)):
@@ -225,8 +224,7 @@ def _load_pair(image: SourceImage, source: Source, settings: DataSettings) -> _P
         lr_file, lr = _load(source.lr_storage, image.lr)
     except ImageError as error:
         raise ImageError(f"its LR {source.lr_storage.uri}/{image.lr.key} {error}") from error
-    expected = (lr.shape[0] * settings.scale, lr.shape[1] * settings.scale, lr.shape[2])
-    if hr.shape != expected:
+    if not is_pair(hr, lr, settings.scale):
         raise ImageError(
             f"{describe_size(hr)} is not {settings.scale} times "
             f"{source.lr_storage.uri}/{image.lr.key} {describe_size(lr)}"

@@ -22,6 +22,11 @@ def crop_to_multiple(image: Image, scale: int) -> Image:
     return image[: height - height % scale, : width - width % scale]
 
 
+def is_pair(hr: Image, lr: Image, scale: int) -> bool:
+    """Whether HR [H, W, C] has `scale` times the sides of LR [h, w, C], and as many channels."""
+    return hr.shape == (lr.shape[0] * scale, lr.shape[1] * scale, *lr.shape[2:])
+
+
 def patch_offsets(length: int, patch_size: int, stride: int) -> list[int]:
     """Offsets of the patches along one axis, in HR pixels.
 
@@ -65,7 +70,7 @@ def aligned_patches(
         raise ValueError(
             f"patch_size {patch_size} and stride {stride} must be multiples of {scale}"
         )
-    if hr.shape != (lr.shape[0] * scale, lr.shape[1] * scale, *lr.shape[2:]):
+    if not is_pair(hr, lr, scale):
         raise ValueError(f"HR {hr.shape} is not {scale} times LR {lr.shape}")
     small = patch_size // scale
     for top in patch_offsets(hr.shape[0], patch_size, stride):

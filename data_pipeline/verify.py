@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from functools import partial
 
 from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.fanout import TaskFailedError, fan_out
@@ -34,8 +33,9 @@ def verify(data_uri: str) -> Manifest:
     """
     storage = open_storage(data_uri)
     manifest = require_manifest(storage)
-    calls = [partial(_arguments, storage, part) for part in manifest.parts]
-    results = fan_out(check_part, calls, label="verify", unit="parts")
+    arguments = ((storage, part) for part in manifest.parts)
+    total = len(manifest.parts)
+    results = fan_out(check_part, arguments, total=total, label="verify", unit="parts")
     damages: list[str] = []
     failures: list[str] = []
     for part, result in zip(manifest.parts, results, strict=True):
@@ -43,9 +43,8 @@ def verify(data_uri: str) -> Manifest:
             failures.append(f"{storage.uri}/{stored_files(part)[0].path}: {result}")
         else:
             damages.extend(result)
-    known = {file.path for part in manifest.parts for file in stored_files(part)}
     for found in storage.list():
-        if found.key not in known | {MANIFEST_KEY}:
+        if found.key != MANIFEST_KEY and found.key not in manifest.paths:
             _log.warning("%s/%s: is not in the manifest", storage.uri, found.key)
     for line in (*damages, *failures):
         _log.error("%s", line)
@@ -58,10 +57,6 @@ def verify(data_uri: str) -> Manifest:
     if failures:
         raise JobFailedError(f"{len(failures)} parts could not be read: {failures[0]}")
     return manifest
-
-
-def _arguments(storage: Storage, part: PartRecord) -> tuple[Storage, PartRecord]:
-    return storage, part
 
 
 def check_part(storage: Storage, part: PartRecord) -> list[str]:

@@ -11,7 +11,7 @@ from data_pipeline.imresize import Kernel
 from data_pipeline.manifest import DataSettings, require_manifest
 from data_pipeline.shards import ShardFormat
 from data_pipeline.sources import DIV2K, SAMPLES, canonical_uri
-from data_pipeline.storage import LocalStorage, open_storage
+from data_pipeline.storage import LocalStorage, open_file, open_storage
 from data_pipeline.verify import verify
 from jobs.command import Parser, run
 
@@ -92,8 +92,7 @@ def _describe(uri: str, out: str | None) -> None:
     manifest = require_manifest(storage)
     print(summary(storage, manifest))
     out = out or f"{PurePosixPath(storage.uri).name}-pairs.png"
-    name = out.rpartition("/")[2]
-    pictures = open_storage(out.removesuffix(name) or ".")
+    pictures, name = open_file(out)
     if not name or (isinstance(pictures, LocalStorage) and pictures.path(name).is_dir()):
         raise UserError(f"--out {out}: is a folder; pass the picture's name, as in pairs.png")
     pictures.write(name, contact_sheet(storage, manifest))

@@ -1,7 +1,6 @@
 """The experiment's configuration: YAML, strict, validated before anything starts."""
 
 import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -17,6 +16,7 @@ from pydantic import (
 )
 
 from data_pipeline.errors import UserError, differences
+from srgan.strict_yaml import StrictLoader
 
 Precision = Literal["float32", "mixed_bfloat16", "float64"]
 VggName = Literal["vgg22", "vgg54"]
@@ -93,6 +93,11 @@ class LossWeights(Section):
     adversarial: float = Field(default=0.0, ge=0)
     total_variation: float = Field(default=0.0, ge=0)
 
+    @property
+    def active(self) -> dict[str, float]:
+        """The terms whose weight is above 0."""
+        return {name: weight for name, weight in self.model_dump().items() if weight}
+
     @model_validator(mode="after")
     def _compares_with_hr(self) -> "LossWeights":
         if not (self.mse or self.l1 or self.vgg22 or self.vgg54):
@@ -160,29 +165,10 @@ class Config(Section):
     vgg_weights: str = "imagenet"
     phases: dict[PhaseName, PhaseConfig] = Field(min_length=1)
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose floats are YAML 1.2's: `1e-4` is a number; and whose keys may not repeat."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a key that is given twice, which SafeLoader would drop silently."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key} is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
-# Integers first: a resolver that comes later is asked later.
-for _first in "-+0123456789":
-    _Loader.yaml_implicit_resolvers[_first].sort(key=lambda pair: not pair[0].endswith(":int"))
+    @property
+    def trains_discriminator(self) -> bool:
+        """Whether some phase does."""
+        return any(phase.losses.adversarial for phase in self.phases.values())
 
 
 def needed_extractors(config: Config) -> list[VggName]:
@@ -235,7 +221,7 @@ def differing_keys(old: Config, new: Config) -> list[str]:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+        return yaml.load(text, StrictLoader)  # noqa: S506  a SafeLoader
     except yaml.YAMLError as error:
         raise UserError(f"{where}: is not YAML: {' '.join(str(error).split())}") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import UserError
-from data_pipeline.storage import Storage, open_storage
+from data_pipeline.storage import Storage, open_file
 from srgan.config import VggName
 from srgan.run_layout import VGG_KEY
 from srgan.vgg import Weights, check_weights, weight_shapes
@@ -51,9 +51,9 @@ def read_vgg_weights(run: Storage) -> Weights:
 def _read(source: str) -> Weights:
     if source == IMAGENET:
         return _download()
-    folder, _, name = source.rpartition("/")
+    storage, name = open_file(source)
     try:
-        data = open_storage(folder or ".").read(name)
+        data = storage.read(name)
     except OSError as error:
         raise UserError(f"{source}: does not read: {error.strerror}; {_MEND}") from error
     try:

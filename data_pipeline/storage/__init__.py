@@ -7,7 +7,14 @@ from data_pipeline.errors import UserError
 from data_pipeline.storage.interface import ReadableStorage, Storage, StoredObject
 from data_pipeline.storage.local import LocalStorage
 
-__all__ = ["LocalStorage", "ReadableStorage", "Storage", "StoredObject", "open_storage"]
+__all__ = [
+    "LocalStorage",
+    "ReadableStorage",
+    "Storage",
+    "StoredObject",
+    "open_file",
+    "open_storage",
+]
 
 
 def open_storage(uri: str) -> Storage:
@@ -32,3 +39,16 @@ def open_storage(uri: str) -> Storage:
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; pass a folder")
     return LocalStorage(root)
+
+
+def open_file(uri: str) -> tuple[Storage, str]:
+    """The storage that holds a file, or may hold it, and its key there; the key of a folder is "".
+
+    Args:
+        uri: A file's local path, file:// or s3:// URI.
+
+    Raises:
+        UserError: As `open_storage`.
+    """
+    key = uri.rpartition("/")[2]
+    return open_storage(uri.removesuffix(key) or "."), key

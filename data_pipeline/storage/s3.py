@@ -46,7 +46,7 @@ _Environment = tuple[tuple[str, str], ...]
 
 
 @lru_cache
-def _client(attempts: int, environment: _Environment) -> Any:
+def _shared_client(attempts: int, environment: _Environment) -> Any:
     """One client for all storages of a process; `environment` is what determines it."""
     config = Config(
         # "adaptive" slows all threads of a client to a few calls a second once the server asks
@@ -64,7 +64,7 @@ def _client(attempts: int, environment: _Environment) -> Any:
 
 @lru_cache
 def _look_into(bucket: str, prefix: str, environment: _Environment) -> None:
-    client = _client(_FEW_ATTEMPTS, environment)
+    client = _shared_client(_FEW_ATTEMPTS, environment)
     client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
 
@@ -108,7 +108,7 @@ class S3Storage:
             self._call_once(lambda: _look_into(self._bucket, self._prefix, environment))
         except ValueError as error:  # of the endpoint's URL
             raise self._explained(error, "") from error
-        return _client(_ATTEMPTS, environment)
+        return _shared_client(_ATTEMPTS, environment)
 
     def _call(self, request: Callable[[], _T], key: str = "") -> _T:
         """Sends a request, again after longer pauses than boto3's if the server keeps failing."""

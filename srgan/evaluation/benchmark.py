@@ -11,7 +11,7 @@ from data_pipeline.errors import UserError
 from data_pipeline.images import ImageError, decode_image, describe_size
 from data_pipeline.imresize import Kernel, imresize
 from data_pipeline.manifest import require_manifest, sha256_hex
-from data_pipeline.patches import crop_to_multiple
+from data_pipeline.patches import crop_to_multiple, is_pair
 from data_pipeline.sources import open_source
 from data_pipeline.storage import ReadableStorage, open_storage
 
@@ -96,7 +96,7 @@ class Benchmark(NamedTuple):
             return Pair(hr_file.name, hr, imresize(hr, Fraction(1, self.scale), kernel))
         lr_file = self.lr[number]
         lr = lr_file.decode()
-        if hr.shape != (lr.shape[0] * self.scale, lr.shape[1] * self.scale, lr.shape[2]):
+        if not is_pair(hr, lr, self.scale):
             raise UserError(
                 f"{hr_file.uri} {describe_size(hr)} is not {self.scale} times "
                 f"{lr_file.uri} {describe_size(lr)}; pass the LR of this HR"

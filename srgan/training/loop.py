@@ -164,7 +164,7 @@ class _Worker:
                 "learning_rate": rate,
             }
             record |= means
-            self._save_pictures(phase, state, epoch)
+            self._save_generator_and_picture(phase, state, epoch)
             _wait_for_commits()
             metrics.append(record)
             _report(state, step, record)
@@ -207,7 +207,7 @@ class _Worker:
             "patches_per_second": round(patches / seconds, 1),
         }
 
-    def _save_pictures(self, phase: Phase, state: TrainState, epoch: int) -> None:
+    def _save_generator_and_picture(self, phase: Phase, state: TrainState, epoch: int) -> None:
         if phase.is_last:
             save_generator(state.generator, self._run, generator_key(epoch))
         elif epoch == phase.epochs:

@@ -41,7 +41,7 @@ def build_networks(config: Config, *, scale: int) -> Networks:
         keras.config.set_floatx("float64")
     keras.utils.set_random_seed(config.seed)
     network = generator(scale=scale, **config.generator.model_dump())
-    if not any(phase.losses.adversarial for phase in config.phases.values()):
+    if not config.trains_discriminator:
         return Networks(network, None)
     return Networks(
         network,
@@ -127,7 +127,7 @@ def make_train_call(
     """
     dtype = state.generator.output.dtype
     names = _term_names(weights)
-    factors = {name: weight for name, weight in weights.model_dump().items() if weight}
+    factors = weights.active
     pixel_terms = _pixel_terms(extractors)
 
     def replica_step(lr: tf.Tensor, hr: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -186,14 +186,12 @@ def make_train_call(
 
 def shown_terms(weights: LossWeights) -> list[str]:
     """The terms that a progress line has room for."""
-    names = [name for name, weight in weights.model_dump().items() if weight]
-    return [*names, "d_hr", "d_sr"] if weights.adversarial else names
+    return [*weights.active, *(("d_hr", "d_sr") if weights.adversarial else ())]
 
 
 def _term_names(weights: LossWeights) -> list[str]:
     """The names of CallResult's terms in a phase with these losses."""
-    names = [name for name, weight in weights.model_dump().items() if weight]
-    names.append("generator_loss")
+    names = [*weights.active, "generator_loss"]
     if weights.adversarial:
         names += ["discriminator_loss", "d_hr", "d_sr"]
     return [*names, "shift_red", "shift_green", "shift_blue"]

@@ -273,12 +273,10 @@ def test_an_image_smaller_than_a_patch_is_named(tmp_path, photos):
 def build_with(monkeypatch, before_each):
     """Builds parts in this process, after a call with the task and the storage."""
 
-    def fan_out(function, calls, **_):
-        results = []
-        for call in calls:
-            task, settings, storage = call()
-            results.append(function(task, settings, before_each(storage)))
-        return results
+    def fan_out(function, arguments, **_):
+        return [
+            function(task, settings, before_each(storage)) for task, settings, storage in arguments
+        ]
 
     monkeypatch.setattr("data_pipeline.build.fan_out", fan_out)
 

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 
 def arguments(*values):
-    return [lambda value=value: (value,) for value in values]
+    return {"arguments": [(value,) for value in values], "total": len(values)}
 
 
 def test_results_come_in_order_and_failures_do_not_end_the_rest():
@@ -20,7 +20,9 @@ def test_results_come_in_order_and_failures_do_not_end_the_rest():
             os._exit(1)
         return 10 * value
 
-    first, second, third, fourth = fan_out(work, arguments(1, 2, 3, 4), label="test", unit="calls")
+    first, second, third, fourth = fan_out(
+        work, **arguments(1, 2, 3, 4), label="test", unit="calls"
+    )
     assert (first, fourth) == (10, 40)
     assert isinstance(second, TaskFailedError)
     assert isinstance(third, TaskFailedError)
@@ -37,7 +39,7 @@ def test_what_may_work_the_next_time_is_run_again(tmp_path):
             raise JobFailedError("the server keeps failing")
         return attempts
 
-    assert fan_out(work, arguments(tmp_path), label="test", unit="calls") == [2]
+    assert fan_out(work, **arguments(tmp_path), label="test", unit="calls") == [2]
 
 
 def test_after_many_failures_in_a_row_the_rest_is_not_tried(tmp_path):
@@ -45,7 +47,7 @@ def test_after_many_failures_in_a_row_the_rest_is_not_tried(tmp_path):
         (tmp_path / str(number)).touch()
         raise ValueError(f"call {number}")
 
-    results = fan_out(work, arguments(*range(100)), label="test", unit="calls")
+    results = fan_out(work, **arguments(*range(100)), label="test", unit="calls")
     assert all(isinstance(result, TaskFailedError) for result in results)
     tried = len(list(tmp_path.iterdir()))
     assert 12 <= tried < 30  # three rounds of the tasks in flight on two cores
@@ -53,4 +55,4 @@ def test_after_many_failures_in_a_row_the_rest_is_not_tried(tmp_path):
 
 
 def test_no_calls_need_no_ray():
-    assert fan_out(len, [], label="test", unit="calls") == []
+    assert fan_out(len, [], total=0, label="test", unit="calls") == []
