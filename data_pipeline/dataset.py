@@ -28,7 +28,11 @@ _STEPS_AHEAD = 64
 
 
 class Batches:
-    """The run's batches: what every replica sees at every step, a pure function of the seed."""
+    """The run's batches: what every replica sees at every step, a pure function of the seed.
+
+    Attributes:
+        epoch_steps: Steps of an epoch.
+    """
 
     def __init__(
         self,
@@ -46,7 +50,7 @@ class Batches:
         self._crop_range = (manifest.settings.patch_size - hr_crop) // self._scale + 1
         self._seed, self._global_batch, self._hr_crop = seed, global_batch, hr_crop
         self._permute_colours = permute_colours
-        self._epoch_steps = steps_per_epoch(len(patches), global_batch)
+        self.epoch_steps = steps_per_epoch(len(patches), global_batch)
         shard_patches = [shard.patches for shard in manifest.shards]
 
         @lru_cache(maxsize=2)
@@ -63,7 +67,7 @@ class Batches:
         return plan_batch(
             seed=self._seed,
             step=step,
-            order=self._order(step // self._epoch_steps),
+            order=self._order(step // self.epoch_steps),
             global_batch=self._global_batch,
             crop_range=self._crop_range,
             permute_colours=self._permute_colours,
@@ -71,11 +75,17 @@ class Batches:
 
     def _patch_ids(self, step: int) -> Ints:
         """The plan's `patch_ids`, without the draws of its crops."""
-        first = step % self._epoch_steps * self._global_batch
-        return self._order(step // self._epoch_steps)[first : first + self._global_batch]
+        first = step % self.epoch_steps * self._global_batch
+        return self._order(step // self.epoch_steps)[first : first + self._global_batch]
 
     def dataset(
-        self, *, start: int, stop: int, replicas: Sequence[int], num_replicas: int
+        self,
+        *,
+        start: int,
+        stop: int,
+        replicas: Sequence[int],
+        num_replicas: int,
+        endless: bool = False,
     ) -> tf.data.Dataset:
         """Batches of some replicas, for the steps [start, stop).
 
@@ -84,30 +94,36 @@ class Batches:
         Args:
             start: First global step.
             stop: Global step to end before.
-            replicas: The replicas to serve, among range(num_replicas).
-            num_replicas: All replicas; divides the global batch.
+            replicas: The replicas to serve, consecutive ones among range(num_replicas).
+            num_replicas: All replicas, at most as many as the global batch has examples.
+            endless: Whether the last elements come again and again, for readers that count.
 
         Returns:
-            Elements (LR uint8 [b, h, w, 3], HR uint8 [b, H, W, 3]) with b = global batch /
-            num_replicas: for each step one element per replica, in the given order.
+            Elements (LR uint8 [b, h, w, 3], HR uint8 [b, H, W, 3]), b = global batch /
+            num_replicas rounded down or up: for each step one element per replica, in the given
+            order.
         """
-        rows = self._global_batch // num_replicas
+        borders = [
+            replica * self._global_batch // num_replicas for replica in range(num_replicas + 1)
+        ]
+        sizes = {borders[replica + 1] - borders[replica] for replica in replicas}
+        rows = sizes.pop() if len(sizes) == 1 else None
         lr_crop = self._hr_crop // self._scale
 
         def prefetch(step: int) -> None:
             if step < stop:
-                served = slice(replicas[0] * rows, (replicas[-1] + 1) * rows)
+                served = slice(borders[replicas[0]], borders[replicas[-1] + 1])
                 self._patches.prefetch(self._patch_ids(step)[served], step)
 
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
             offset, position = divmod(int(index), len(replicas))
-            step = start + offset
+            step = min(start + offset, stop - 1)
             if position == 0:
-                last = step + self._steps_ahead
-                for ahead in range(step if offset == 0 else last, last + 1):
+                furthest = step + self._steps_ahead
+                for ahead in range(step if offset == 0 else furthest, furthest + 1):
                     prefetch(ahead)
-            first = replicas[position] * rows
-            plan = self.plan(step).rows(first, first + rows)
+            first, last = borders[replicas[position]], borders[replicas[position] + 1]
+            plan = self.plan(step).rows(first, last)
             return self._patches.batch(plan, hr_crop=self._hr_crop)
 
         def load_tensors(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -117,7 +133,9 @@ class Batches:
                 tf.ensure_shape(hr, (rows, self._hr_crop, self._hr_crop, 3)),
             )
 
-        elements = tf.data.Dataset.range((stop - start) * len(replicas))
+        elements = tf.data.Dataset.counter()
+        if not endless:
+            elements = elements.take((stop - start) * len(replicas))
         # One thread: a second one would only pass Python's lock to and fro with it.
         return elements.map(load_tensors).prefetch(2 * len(replicas))
 

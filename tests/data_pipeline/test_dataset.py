@@ -79,6 +79,30 @@ def test_global_batches_are_equal_for_one_and_two_replicas_and_after_a_resume(sm
         np.testing.assert_array_equal(whole[step][1], resumed[step][1])
 
 
+def test_replicas_that_do_not_divide_the_global_batch_share_it_all(small_data):
+    """8 examples on 3 replicas, two of them in one worker: 2, 3 and 3."""
+    _, batches = open_batches(small_data)
+    whole = elements(batches, 2, 4, [0], 1)
+    first, second = elements(batches, 2, 4, [0], 3), elements(batches, 2, 4, [1, 2], 3)
+    assert [len(hr) for _, hr in second[:2]] == [3, 3]
+    for step in (0, 1):
+        for part in (0, 1):  # LR, HR
+            parts = [one[part] for one in (first[step], *second[2 * step : 2 * step + 2])]
+            np.testing.assert_array_equal(np.concatenate(parts), whole[step][part])
+    shapes = batches.dataset(start=2, stop=4, replicas=[0], num_replicas=3).element_spec
+    assert [tuple(spec.shape) for spec in shapes] == [(2, 8, 8, 3), (2, 32, 32, 3)]
+
+
+def test_an_endless_dataset_ends_with_its_last_step_again_and_again(small_data):
+    _, batches = open_batches(small_data)
+    dataset = batches.dataset(start=2, stop=4, replicas=[0], num_replicas=1, endless=True)
+    assert dataset.cardinality().numpy() == -1  # infinite
+    found = list(dataset.take(5).as_numpy_iterator())
+    expected = elements(batches, 2, 4, [0], 1)
+    for step, element in enumerate(found):
+        np.testing.assert_array_equal(element[1], expected[min(step, 1)][1])
+
+
 @pytest.fixture
 def damaged(tmp_path, small_data):
     copy = tmp_path / "copy"
