@@ -28,8 +28,27 @@ class PixelShuffle(layers.Layer):
         return (batch, height and 2 * height, width and 2 * width, channels // 4)
 
 
+@keras.saving.register_keras_serializable("srgan")
+class ICNR(keras.initializers.GlorotUniform):
+    """Initialises a convolution before PixelShuffle (Aitken et al. 2017, section 3.2).
+
+    The kernels of the four channels that become neighbours are the same, so that the network
+    begins with nearest-neighbour upscaling, free of checkerboards.
+    """
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """The kernel [k, k, in, 4C]: Glorot's for C channels, four times."""
+        kernel = super().__call__((*shape[:-1], shape[-1] // 4), dtype=dtype)
+        return ops.tile(kernel, (1, 1, 1, 4))
+
+
 def generator(
-    *, scale: int = 4, blocks: int = 16, filters: int = 64, batch_norm: bool = True
+    *,
+    scale: int = 4,
+    blocks: int = 16,
+    filters: int = 64,
+    batch_norm: bool = True,
+    icnr: bool = False,
 ) -> keras.Model:
     """SRResNet: residual blocks at LR size, a sub-pixel stage for every doubling.
 
@@ -38,6 +57,7 @@ def generator(
         blocks: Residual blocks.
         filters: Feature maps.
         batch_norm: Batch normalisation, with statistics over all replicas.
+        icnr: Initialise the sub-pixel convolutions with ICNR.
 
     Returns:
         A model from LR [N, h, w, 3] in [0, 1] to SR [N, h * scale, w * scale, 3] in [-1, 1].
@@ -56,7 +76,8 @@ def generator(
     x = _normalised(_conv(x, filters, 3), batch_norm)
     x = layers.Add()([features, x])
     for _ in range(scale.bit_length() - 1):
-        x = _prelu(PixelShuffle()(_conv(x, 4 * filters, 3)))
+        initializer = ICNR() if icnr else "glorot_uniform"
+        x = _prelu(PixelShuffle()(_conv(x, 4 * filters, 3, initializer=initializer)))
     x = _conv(x, 3, 9)
     sr = layers.Activation("tanh", dtype=_output_dtype(), name="sr")(x)
     return keras.Model(lr, sr, name="generator")
@@ -95,9 +116,15 @@ def _output_dtype() -> str:
 
 
 def _conv(
-    x: keras.KerasTensor, filters: int, kernel_size: int, strides: int = 1
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    strides: int = 1,
+    initializer: Any = "glorot_uniform",
 ) -> keras.KerasTensor:
-    return layers.Conv2D(filters, kernel_size, strides=strides, padding="same")(x)
+    return layers.Conv2D(
+        filters, kernel_size, strides=strides, padding="same", kernel_initializer=initializer
+    )(x)
 
 
 def _normalised(x: keras.KerasTensor, batch_norm: bool) -> keras.KerasTensor:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from srgan.networks import PixelShuffle, discriminator, generator
+from srgan.networks import ICNR, PixelShuffle, discriminator, generator
 
 
 def test_paper_generator():
@@ -74,3 +74,27 @@ def test_a_saved_generator_loads_in_safe_mode(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "g.keras", safe_mode=True)
     lr = np.random.default_rng(0).random((1, 7, 8, 3), np.float32)
     np.testing.assert_array_equal(loaded(lr), network(lr))
+
+
+def test_icnr_begins_as_nearest_neighbour_upscaling():
+    """The first sub-pixel stage of a new network makes blocks of 2x2 equal values."""
+    network = generator(scale=2, blocks=1, filters=8, batch_norm=False, icnr=True)
+    shuffle = next(layer for layer in network.layers if isinstance(layer, PixelShuffle))
+    features = keras.Model(network.input, shuffle.output)
+    found = np.asarray(features(np.random.default_rng(1).random((1, 5, 6, 3), np.float32)))
+    assert found.std() > 1e-3
+    np.testing.assert_array_equal(found, found[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_icnr_draws_as_glorot_does_for_the_channels_that_remain():
+    kernel = np.asarray(ICNR(seed=3)((3, 3, 16, 64), dtype="float32"))
+    expected = np.asarray(keras.initializers.GlorotUniform(seed=3)((3, 3, 16, 16)))
+    np.testing.assert_array_equal(kernel, np.tile(expected, (1, 1, 1, 4)))
+
+
+def test_a_generator_with_icnr_is_stored_and_loaded(tmp_path):
+    network = generator(scale=2, blocks=1, filters=4, icnr=True)
+    network.save(tmp_path / "g.keras")
+    loaded = keras.saving.load_model(tmp_path / "g.keras", compile=False, safe_mode=True)
+    lr = np.random.default_rng(0).random((1, 5, 4, 3), np.float32)
+    np.testing.assert_array_equal(np.asarray(loaded(lr)), np.asarray(network(lr)))
