@@ -24,8 +24,11 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
     Returns:
         uint8 [H, W, 3] RGB, rounded half up.
     """
-    sr = generator(lr[None].astype(np.float32) / 255, training=False)
-    values = np.asarray(keras.ops.convert_to_numpy(sr), np.float64)[0]
+    # As a graph, which frees what it has used, a DIV2K image takes a quarter of the memory; XLA,
+    # Keras's choice on a GPU, would compile it for every size of image.
+    generator.jit_compile = False
+    sr = generator.predict_on_batch(lr[None].astype(np.float32) / 255)
+    values = np.asarray(sr, np.float64)[0]
     levels: Image = np.clip(np.floor((values + 1) * 127.5 + 0.5), 0, 255).astype(np.uint8)
     return levels
 
@@ -59,3 +62,18 @@ def load_generator(storage: Storage, key: str) -> keras.Model:
     if shapes != ((None, None, None, 3), (None, None, None, 3)):
         raise UserError(f"{where}: maps {shapes[0]} to {shapes[1]}, so it is no generator")
     return model
+
+
+def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) -> None:
+    """Sets a generator's weights to those of a stored one, which errors call `name`.
+
+    Raises:
+        UserError: As `load_generator`, and if the stored one has another size.
+    """
+    weights = load_generator(storage, key).get_weights()
+    if [value.shape for value in weights] != [value.shape for value in generator.get_weights()]:
+        raise UserError(
+            f"{name}: is a generator of another size than the configuration's; set "
+            "generator.blocks, filters and batch_norm to its own, or pass another one"
+        )
+    generator.set_weights(weights)

@@ -4,16 +4,19 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.errors import UserError
-from data_pipeline.images import ImageError, decode_image, describe_size
+from data_pipeline.images import ImageError, as_rgb, decode_image, describe_size
 from data_pipeline.imresize import Kernel, imresize
 from data_pipeline.manifest import require_manifest, sha256_hex
 from data_pipeline.patches import crop_to_multiple, is_pair
 from data_pipeline.sources import open_source
 from data_pipeline.storage import ReadableStorage, open_storage
+from srgan.evaluation.metrics import Scores, score
+from srgan.upscale import super_resolve
 
 Image = npt.NDArray[np.uint8]
 
@@ -154,3 +157,32 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
         hr=tuple(File(image.name, source.storage, image.hr.key) for image in source.images),
         lr=lr or None,
     )
+
+
+def upscale_pair(generator: keras.Model, pair: Pair) -> Image:
+    """SR of the pair's LR, of HR's shape; for a grey image the mean of the generator's channels.
+
+    Raises:
+        UserError: If the generator has another scale than the pair.
+    """
+    sr = super_resolve(generator, as_rgb(pair.lr))
+    if sr.shape[:2] != pair.hr.shape[:2]:
+        raise UserError(
+            f"{pair.name}: the generator makes {describe_size(sr)} where HR is "
+            f"{describe_size(pair.hr)}; it was trained for another scale"
+        )
+    if pair.hr.shape[2] == 1:
+        sr = np.floor(sr.mean(axis=2, keepdims=True) + 0.5).astype(np.uint8)
+    return sr
+
+
+def score_pair(pair: Pair, image: Image) -> Scores:
+    """Scores an image of HR's shape, with a border of the scale.
+
+    Raises:
+        UserError: If the pair is too small to be scored.
+    """
+    try:
+        return score(pair.hr, image, border=pair.hr.shape[0] // pair.lr.shape[0])
+    except ValueError as error:
+        raise UserError(f"{pair.name}: {error}; leave it out") from error

@@ -40,12 +40,17 @@ def score(hr: Image, sr: Image, *, border: int) -> Scores:
     """
     if hr.shape != sr.shape:
         raise ValueError(f"HR {hr.shape} and SR {sr.shape} differ in shape")
-    if min(hr.shape[:2]) < 2 * border + _WINDOW:
+    if not can_be_scored(hr, border=border):
         raise ValueError(f"{hr.shape[1]}x{hr.shape[0]} pixels are too few to score with SSIM")
     inner = slice(border, -border) if border else slice(None)
     one, other = (image[inner, inner].astype(np.float64) for image in (hr, sr))
     y_one, y_other = luma(one), luma(other)
     return Scores(psnr(one, other), psnr(y_one, y_other), ssim(one, other), ssim(y_one, y_other))
+
+
+def can_be_scored(hr: Image, *, border: int) -> bool:
+    """Whether a window of SSIM fits inside the border."""
+    return bool(min(hr.shape[:2]) >= 2 * border + _WINDOW)
 
 
 def luma(image: Floats) -> Floats:
