@@ -1,5 +1,6 @@
 """Trains a generator on a prepared data set; the same command said again goes on."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from jobs.command import Parser, run
@@ -14,10 +15,17 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="what jobs.prepare made")
     parser.add_argument("--run", required=True, help="where the run's results go")
     parser.add_argument(
+        "--num-workers",
+        type=_worker_range,
+        default=(1, 1),
+        metavar="N",
+        help="training workers; MIN:MAX takes as many as the cluster has room for (default: 1)",
+    )
+    parser.add_argument(
         "--gpus-per-worker",
-        type=int,
+        type=_count,
         metavar="K",
-        help="GPUs to mirror over; 0 trains on the CPU (default: all of a node's GPUs)",
+        help="GPUs of each to mirror over; 0 trains on the CPU (default: all of a node's GPUs)",
     )
     parser.add_argument(
         "--set",
@@ -28,7 +36,21 @@ def main() -> None:
     )
     args = parser.parse_args()
     config = load_config(args.config, args.set)
-    train(config, args.data, args.run, gpus=args.gpus_per_worker)
+    train(config, args.data, args.run, workers=args.num_workers, gpus=args.gpus_per_worker)
+
+
+def _worker_range(text: str) -> tuple[int, int]:
+    least, _, most = text.partition(":")
+    pair = _count(least), _count(most or least)
+    if not 1 <= pair[0] <= pair[1]:
+        raise ArgumentTypeError(f"{text}: expected N, or MIN:MAX, as in 4 or 2:8")
+    return pair
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"{text}: expected a whole number from 0")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,14 @@ class GeneratorConfig(Section):
         blocks: Residual blocks.
         filters: Feature maps of every block.
         batch_norm: Batch normalisation after the convolutions.
+        icnr: Initialise the sub-pixel convolutions so that they begin as nearest-neighbour
+            upscaling (Aitken et al. 2017): fewer checkerboards.
     """
 
     blocks: int = Field(default=16, ge=1)
     filters: int = Field(default=64, ge=1)
     batch_norm: bool = True
+    icnr: bool = False
 
 
 class BatchConfig(Section):
@@ -113,12 +116,14 @@ class PhaseConfig(Section):
         steps: Its length instead; the last epoch may be cut short.
         losses: What the generator minimises.
         learning_rate: Of both optimizers, Adam with beta1 0.9.
+        clip_norm: Scales each network's gradient down to this global norm where it is larger.
     """
 
     epochs: int | None = Field(default=None, ge=1)
     steps: int | None = Field(default=None, ge=1)
     losses: LossWeights
     learning_rate: LearningRateConfig = LearningRateConfig()
+    clip_norm: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _has_one_length(self) -> "PhaseConfig":
@@ -141,29 +146,74 @@ class DiscriminatorConfig(Section):
     batch_norm: bool = True
 
 
+class CheckpointsConfig(Section):
+    """When a run saves everything that it needs to go on, beside the end of every epoch.
+
+    Attributes:
+        every_minutes: After so many minutes without a checkpoint.
+        every_steps: At every multiple of so many steps of the run.
+        keep: The last so many are kept.
+    """
+
+    every_minutes: float | None = Field(default=10, gt=0)
+    every_steps: int | None = Field(default=None, ge=1)
+    keep: int = Field(default=3, ge=1)
+
+
+class FailuresConfig(Section):
+    """What a run outlives.
+
+    Attributes:
+        restarts: So many times the workers are started again from the last checkpoint after one
+            of them died or lost the others. Preemptions that Ray announces do not count.
+        skip_steps: So many steps whose loss or gradient is not finite are left out, over the
+            whole run; one more ends it. Above 0 every step keeps a copy of the weights.
+        cluster_minutes: So long the run waits for a cluster that is large enough.
+    """
+
+    restarts: int = Field(default=5, ge=0)
+    skip_steps: int = Field(default=0, ge=0)
+    cluster_minutes: float = Field(default=10, gt=0)
+
+
 class Config(Section):
     """An experiment.
 
     Attributes:
         seed: Determines the initial weights and every batch.
         precision: Keras's dtype policy.
+        xla: Compile the forward and the backward pass with XLA.
         steps_per_call: Steps in one call of the compiled function.
         generator: The generator's size.
+        initial_generator: File or URI of a generator, as `RUN/generators/pretrain.keras`, that the
+            run's first phase starts from; its size must be the configured one.
+        generator_average: Decay of an exponential moving average of the generator's variables,
+            as in 0.999; the generators that the run leaves are the average then.
         discriminator: The discriminator's size, where a phase trains it.
         batch: What a training step sees.
         vgg_weights: Where VGG19's weights are, if a phase needs them: `imagenet` (downloaded by
             Keras), or a .npz or .h5 file or URI with Keras's layer names.
         phases: By name, in order: usually `pretrain` with the MSE, then `gan`.
+        checkpoints: When the run saves its state.
+        failures: What it outlives.
+        validation_images: So many validation images are upscaled as a whole after every epoch, on
+            the first worker's CPUs, to be scored and shown; DIV2K's take 2 GB of its memory.
     """
 
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     precision: Precision = "float32"
+    xla: bool = False
     steps_per_call: int = Field(default=10, ge=1)
     generator: GeneratorConfig = GeneratorConfig()
+    initial_generator: str | None = None
+    generator_average: float | None = Field(default=None, gt=0, lt=1)
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     batch: BatchConfig = BatchConfig()
     vgg_weights: str = "imagenet"
     phases: dict[PhaseName, PhaseConfig] = Field(min_length=1)
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    failures: FailuresConfig = FailuresConfig()
+    validation_images: int = Field(default=4, ge=0)
 
     @property
     def trains_discriminator(self) -> bool:
@@ -215,8 +265,22 @@ def dump_config(config: Config) -> str:
 
 
 def differing_keys(old: Config, new: Config) -> list[str]:
-    """One `key: old, now new` for every dotted key in which two configurations differ."""
-    return differences(_flatten(old.model_dump()), _flatten(new.model_dump()))
+    """One `key: old, now new` for every dotted key of `fixed_settings` that differs."""
+    return differences(*(_flatten(fixed_settings(config)) for config in (old, new)))
+
+
+def fixed_settings(config: Config) -> dict[str, Any]:
+    """What a run keeps from its beginning to its end.
+
+    It may change how it is compiled, how often it saves, what it outlives and shows, and the
+    lengths of its phases; whether a phase whose length is changed is over, its checkpoints tell.
+    """
+    content = config.model_dump(
+        exclude={"xla", "steps_per_call", "checkpoints", "failures", "validation_images"}
+    )
+    for phase in content["phases"].values():
+        del phase["epochs"], phase["steps"]
+    return content
 
 
 def _parse(text: str, where: str) -> Any:

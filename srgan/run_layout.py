@@ -9,6 +9,7 @@ CHECKPOINTS = "checkpoints"
 CHECKPOINT_META = "checkpoint.json"
 GENERATORS = "generators/"
 VGG_KEY = "vgg19.npz"
+INITIAL_KEY = "initial.keras"
 
 
 def generator_key(epoch: int) -> str:
@@ -25,6 +26,11 @@ def generator_epoch(key: str) -> int | None:
     """The epoch of a generator's key; None for any other key."""
     match = re.fullmatch(rf"{GENERATORS}epoch-(\d{{4,}})\.keras", key)
     return int(match[1]) if match else None
+
+
+def tensorboard_key(step: int) -> str:
+    """Key of the event file of the epoch that ends after `step` steps of the run."""
+    return f"tensorboard/events.out.tfevents.{step:012}"
 
 
 def samples_key(epoch: int, phase: str | None = None) -> str:

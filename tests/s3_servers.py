@@ -12,7 +12,7 @@ import termios
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,12 +85,17 @@ USUAL_FAULTS = (Fault.INTERNAL_ERROR, Fault.SLOW_DOWN, Fault.RESET, Fault.CUT)
 
 
 class FaultyServer:
-    """What `faulty` yields: the server to talk to, and what has happened so far."""
+    """What `faulty` yields: the server to talk to, and what has happened so far.
+
+    Attributes:
+        denies: Tells of a request's method and path whether it is answered 403 AccessDenied.
+    """
 
     def __init__(self, server: S3Server, every: int, sequence: Sequence[Fault]):
         self.server = server
         self.requests = 0
         self.faults: Counter[Fault] = Counter()
+        self.denies: Callable[[str, str], bool] = lambda method, path: False
         self._every = every
         self._order = itertools.cycle(sequence)
         self._cut_is_due = False
@@ -169,6 +174,9 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         pass
 
     def _handle(self):
+        if self.server.state.denies(self.command, self.path):
+            self._refuse(403, "AccessDenied")
+            return
         fault = self.server.state.next_fault(self.command)
         if fault == Fault.RESET:
             self._reset()

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.errors import UserError, differences
-from data_pipeline.images import as_rgb, encode_png
+from data_pipeline.images import encode_png
 from data_pipeline.imresize import Kernel, enlarge_nearest, imresize
 from data_pipeline.manifest import sha256_hex
 from data_pipeline.progress import Progress
 from data_pipeline.storage import Storage, open_storage
-from srgan.evaluation.benchmark import Benchmark, Pair
+from srgan.config import fixed_settings, parse_config
+from srgan.evaluation.benchmark import Benchmark, Pair, score_pair, upscale_pair
 from srgan.evaluation.comparison import Panel, comparison_picture, comparison_row
-from srgan.evaluation.metrics import Scores, score
 from srgan.evaluation.table import (
     BICUBIC,
     HR,
@@ -28,7 +28,7 @@ from srgan.evaluation.table import (
     write_tables,
 )
 from srgan.run_layout import CONFIG_KEY, DATASET_KEY, GENERATORS, generator_epoch, generator_key
-from srgan.upscale import load_generator, super_resolve
+from srgan.upscale import load_generator
 
 Image = npt.NDArray[np.uint8]
 
@@ -117,12 +117,13 @@ def _epochs(run: Storage, epochs: Sequence[int] | None) -> list[int]:
 
 
 def _run_identity(run: Storage) -> str:
-    """sha256 over the run's configuration and data set: tells RUNs apart, wherever they lie."""
+    """sha256 over what the run never changes: tells RUNs apart, wherever they lie."""
     try:
         data_set = json.loads(run.read(DATASET_KEY))["manifest_sha256"]
-        return sha256_hex(run.read(CONFIG_KEY) + data_set.encode())
+        config = parse_config(run.read(CONFIG_KEY).decode(), f"{run.uri}/{CONFIG_KEY}")
     except OSError as error:
         raise UserError(f"{run.uri}: lacks {CONFIG_KEY} or {DATASET_KEY}; pass a RUN") from error
+    return sha256_hex(json.dumps(fixed_settings(config)).encode() + data_set.encode())
 
 
 Upscale = Callable[[Pair], Image]
@@ -145,7 +146,7 @@ def _score_baselines(
         pair = benchmark.pair(number)
         images = {method: upscale(pair) for method, upscale in methods.items()}
         scores += [
-            ImageScore(None, method, pair.name, _score(pair, image, benchmark.scale))
+            ImageScore(None, method, pair.name, score_pair(pair, image))
             for method, image in images.items()
         ]
         if number < _PICTURE_ROWS:
@@ -169,8 +170,8 @@ def _score_generator(
     scores, rows = [], []
     for number in range(len(benchmark.hr)):
         pair = benchmark.pair(number)
-        sr = _super_resolve(network, pair)
-        scores.append(ImageScore(epoch, SRGAN, pair.name, _score(pair, sr, benchmark.scale)))
+        sr = upscale_pair(network, pair)
+        scores.append(ImageScore(epoch, SRGAN, pair.name, score_pair(pair, sr)))
         out.write(f"sr/epoch-{epoch:04}/{pair.name}.png", encode_png(sr))
         if number < _PICTURE_ROWS:
             panels = [Panel(method, methods[method](pair)) for method in (NEAREST, BICUBIC)]
@@ -178,23 +179,3 @@ def _score_generator(
         progress.advance()
     out.write(f"comparison/epoch-{epoch:04}.png", encode_png(comparison_picture(rows)))
     return scores
-
-
-def _super_resolve(network: keras.Model, pair: Pair) -> Image:
-    """SR of the pair's LR; for a grey image the mean of the generator's channels."""
-    sr = super_resolve(network, as_rgb(pair.lr))
-    if sr.shape[:2] != pair.hr.shape[:2]:
-        raise UserError(
-            f"{pair.name}: the generator makes {sr.shape[1]}x{sr.shape[0]} pixels where HR has "
-            f"{pair.hr.shape[1]}x{pair.hr.shape[0]}; it was trained for another scale"
-        )
-    if pair.hr.shape[2] == 1:
-        sr = np.floor(sr.mean(axis=2, keepdims=True) + 0.5).astype(np.uint8)
-    return sr
-
-
-def _score(pair: Pair, image: Image, border: int) -> Scores:
-    try:
-        return score(pair.hr, image, border=border)
-    except ValueError as error:
-        raise UserError(f"{pair.name}: {error}; leave it out") from error

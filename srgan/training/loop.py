@@ -1,220 +1,292 @@
-"""The training loop that every Ray Train worker runs."""
+"""The training loop: phases, epochs, and calls of the compiled steps."""
 
 import logging
-import tempfile
+import resource
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray.train
 import tensorflow as tf
 
-from data_pipeline.dataset import Batches, check_node_fits
-from data_pipeline.logs import configure_logging
-from data_pipeline.manifest import Manifest, require_manifest
+from data_pipeline.dataset import Batches
 from data_pipeline.patch_set import PatchSet
 from data_pipeline.progress import duration
-from data_pipeline.sampling import steps_per_epoch
-from data_pipeline.storage import Storage, open_storage
-from srgan.config import Config, needed_extractors, parse_config
-from srgan.run_layout import generator_key, phase_generator_key, samples_key
-from srgan.training.checkpoint import checkpoint_step, read_checkpoint, write_checkpoint
-from srgan.training.metrics_log import MetricsLog
-from srgan.training.phases import Phase, phase_of, plan_phases
-from srgan.training.samples import sample_pairs, write_sample_grid
-from srgan.training.step import (
-    CallResult,
-    TrainCall,
-    TrainState,
-    begin_phase,
-    build_networks,
-    make_train_call,
-    shown_terms,
-)
-from srgan.training.strategy import configure_devices, mirrored_strategy
-from srgan.upscale import save_generator
+from srgan.config import Config
+from srgan.training.checkpoint import Checkpoint, Position
+from srgan.training.errors import NonFiniteError
+from srgan.training.phases import Phase, phase_of
+from srgan.training.requests import Requester, Requests
+from srgan.training.saving import FinishedEpoch, Saver, report_without_saving, wait_for_saves
+from srgan.training.state import Networks, TrainState, begin_phase, set_state, state_arrays
+from srgan.training.step import TrainCall, make_train_call, shown_terms, term_names
+from srgan.training.stop_switch import StopRequest
+from srgan.training.totals import EpochTotals
 from srgan.vgg import FeatureExtractor
-from srgan.vgg_weights import read_vgg_weights
+
+_SECONDS_BETWEEN_LINES = 30.0
 
 _log = logging.getLogger(__name__)
 
 
-class NonFiniteLossError(Exception):
-    """A loss term is infinite or not a number."""
+class Outcome(NamedTuple):
+    """How a worker ended: after which step of the run, and whether it was asked to stop."""
+
+    step: int
+    stopped: bool
 
 
-def train_worker(*, config_text: str, data_uri: str, run_uri: str, gpus: int) -> None:
-    """Trains from the last checkpoint, or from step 0, to the end of the last phase.
+class Loop:
+    """A worker's part of a run. All workers do the same steps and save at the same ones."""
 
-    Args:
-        config_text: The configuration as YAML.
-        data_uri: DATA.
-        run_uri: RUN.
-        gpus: GPUs to mirror over; 0 for the CPU.
-
-    Raises:
-        DamagedShardError: If a shard is not what the manifest says.
-        DamagedCheckpointError: If the last checkpoint is not what was written.
-        NonFiniteLossError: Naming the term and the steps; the last checkpoint stays.
-    """
-    configure_logging()
-    configure_devices(gpus)
-    config = parse_config(config_text, "config")
-    data = open_storage(data_uri)
-    manifest = require_manifest(data)
-    check_node_fits(data, manifest, config.batch.shuffle_shards)
-    _Worker(config, data, manifest, open_storage(run_uri)).train()
-
-
-class _Worker:
-    """What the phases of a run share in a worker process."""
-
-    def __init__(self, config: Config, data: Storage, manifest: Manifest, run: Storage) -> None:
-        self._config, self._run = config, run
-        self._patches = PatchSet(data, manifest)
-        self._batches = Batches(
-            self._patches,
-            manifest,
-            seed=config.seed,
-            global_batch=config.batch.global_batch,
-            hr_crop=config.batch.hr_crop,
-            permute_colours=config.batch.permute_colours,
-            shuffle_shards=config.batch.shuffle_shards,
+    def __init__(
+        self,
+        config: Config,
+        strategy: tf.distribute.Strategy,
+        networks: Networks,
+        extractors: Mapping[str, FeatureExtractor],
+        *,
+        phases: Sequence[Phase],
+        batches: Batches,
+        patches: PatchSet,
+        saver: Saver | None,
+        stop: StopRequest,
+    ) -> None:
+        """Takes what the worker has set up; only the first worker has a `saver`."""
+        self._config, self._strategy = config, strategy
+        self._networks, self._extractors = networks, extractors
+        self._phases, self._batches, self._patches = phases, batches, patches
+        self._saver = saver
+        self._requester = Requester(
+            stop, every_minutes=config.checkpoints.every_minutes, is_first=saver is not None
         )
-        self._epoch_steps = steps_per_epoch(len(self._patches), config.batch.global_batch)
-        self._phases = plan_phases(config.phases, self._epoch_steps)
-        self._strategy = mirrored_strategy()
-        with self._strategy.scope():
-            self._networks = build_networks(config, scale=manifest.settings.scale)
-            self._extractors = self._build_extractors()
-        self._pairs = sample_pairs(data, manifest)
+        self._state: TrainState | None = None
+        self._step = self._skipped = 0
+        self._totals = EpochTotals()
+        self._first_step, self._begun = 0, time.monotonic()
+        self._last_line = self._counted = self._begun
 
-    def _build_extractors(self) -> dict[str, FeatureExtractor]:
-        names = needed_extractors(self._config)
-        weights = read_vgg_weights(self._run) if names else {}
-        return {name: FeatureExtractor(name, weights) for name in names}
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint, instead of with the networks as they are.
 
-    def train(self) -> None:
-        """Trains the phases that are not done."""
-        with _last_checkpoint() as folder:
-            step = checkpoint_step(folder) if folder else 0
-            current = phase_of(self._phases, step)
-            state = self._begin(current)
-            if folder:
-                read_checkpoint(folder, state)
-        self._log_begin(step)
-        metrics = MetricsLog(self._run, step=step)
-        clock = _Clock(step, self._phases[-1].stop)
-        for phase in self._phases[self._phases.index(current) :]:
-            if phase != current:
-                state = self._begin(phase)
-            if step < phase.stop:  # else the checkpoint is of the phase's end
-                self._train_phase(phase, state, step, metrics, clock)
-                step = phase.stop
+        Raises:
+            DamagedCheckpointError: If it is another network's.
+        """
+        self._step = self._first_step = checkpoint.position.step
+        self._skipped = checkpoint.position.skipped
+        self._totals = EpochTotals(checkpoint.position.epoch)
+        self._state = self._begin(phase_of(self._phases, self._step))
+        set_state(self._state, checkpoint.arrays, checkpoint.name)
+
+    def run(self) -> Outcome:
+        """Trains what is not done.
+
+        Raises:
+            NonFiniteError: Naming the term and the step; what was being saved is saved.
+        """
+        self._log_begin()
+        self._counted = time.monotonic()
+        current = phase_of(self._phases, self._step)
+        state = self._state or self._begin(current)
+        stopped = False
+        try:
+            for phase in self._phases[self._phases.index(current) :]:
+                if phase != current:
+                    state = self._begin(phase)
+                # A checkpoint of a phase's end leaves nothing of it to do.
+                stopped = self._step < phase.stop and self._train_phase(phase, state)
+                if stopped:
+                    break
+        except NonFiniteError:
+            wait_for_saves()
+            raise
+        wait_for_saves()
+        return Outcome(self._step, stopped)
 
     def _begin(self, phase: Phase) -> TrainState:
         with self._strategy.scope():
             return begin_phase(self._networks, phase.config, steps=phase.steps)
 
-    def _log_begin(self, step: int) -> None:
+    def _train_phase(self, phase: Phase, state: TrainState) -> bool:
+        """Trains to the phase's end. Returns whether it was asked to stop before the run's."""
+        iterator = iter(self._distributed_batches(self._step, phase.stop))
+        train_call = make_train_call(
+            self._strategy, state, self._config, phase.config, self._extractors
+        )
+        for epoch in range(phase.epoch_of(self._step), phase.epochs + 1):
+            stop = phase.epoch_stop(epoch)
+            asked_to_stop = False
+            while self._step < stop and not asked_to_stop:
+                requests = self._call(phase, train_call, iterator, stop)
+                asked_to_stop = bool(requests.stop)
+                preempted = self._requester.is_preempted(requests)
+                due = preempted or requests.save or self._is_multiple(self._step)
+                if self._step < stop and (asked_to_stop or due):
+                    self._save(phase, state, None)
+                self._log_progress(phase, epoch)
+            if self._step == stop:
+                self._finish_epoch(phase, state, epoch)
+            if asked_to_stop:
+                return self._step < self._phases[-1].stop
+        return False
+
+    def _call(
+        self, phase: Phase, train_call: TrainCall, iterator: Iterator[Any], stop: int
+    ) -> Requests:
+        """Trains some steps, at most to `stop`; what the workers ask for then."""
+        count = min(self._config.steps_per_call, stop - self._step)
+        every = self._config.checkpoints.every_steps
+        if every:
+            count = min(count, every - self._step % every)
+        began = time.monotonic()
+        try:
+            result = train_call(
+                iterator, tf.constant(count), tf.constant(self._requester.own(), tf.float64)
+            )
+            rows, requests = result.terms.numpy(), Requests(*result.requests.numpy().tolist())
+        except tf.errors.OpError:
+            if self._patches.failure:  # TensorFlow would bury it in a traceback of its own
+                raise self._patches.failure from None
+            raise
+        names = term_names(phase.config.losses)
+        good = np.isfinite(rows).all(axis=1)
+        for number in np.flatnonzero(~good):
+            self._skip(phase, self._step + int(number) + 1, names, rows[number])
+        self._step += count
+        self._totals.add_steps(names, rows[good])
+        now = time.monotonic()
+        self._totals.add(
+            data_wait_seconds=float(result.data_wait),
+            call_seconds=now - began,
+            seconds=now - self._counted,
+        )
+        self._counted = now
+        return requests
+
+    def _is_multiple(self, step: int) -> bool:
+        every = self._config.checkpoints.every_steps
+        return every is not None and step % every == 0
+
+    def _skip(self, phase: Phase, step: int, names: Sequence[str], row: Any) -> None:
+        """Leaves out a step that is not finite, or ends the run."""
+        name, value = next(
+            (name, value) for name, value in zip(names, row, strict=True) if not np.isfinite(value)
+        )
+        self._skipped += 1
+        allowed = self._config.failures.skip_steps
+        if self._skipped > allowed:
+            raise NonFiniteError(
+                f"{name} is {value} at step {step}, in phase {phase.name}; the last checkpoint is "
+                "kept: set failures.skip_steps to go on, or begin another --run with a lower "
+                f"phases.{phase.name}.learning_rate.initial or a phases.{phase.name}.clip_norm"
+            )
+        if self._saver:
+            _log.warning(
+                "%s is %s at step %d: left out, %d of %d", name, value, step, self._skipped, allowed
+            )
+
+    def _save(self, phase: Phase, state: TrainState, epoch: FinishedEpoch | None) -> None:
+        began = time.monotonic()
+        self._requester.note_save()
+        if not self._saver:
+            report_without_saving(self._step)
+            return
+        position = Position(
+            step=self._step,
+            phase=phase.name,
+            phase_start=phase.start,
+            learning_rate=float(state.generator_optimizer.learning_rate),
+            skipped=self._skipped,
+            epoch={} if epoch else dict(self._totals.sums),
+        )
+        self._saver.save(state_arrays(state), position, epoch)
+        self._totals.add(save_seconds=time.monotonic() - began)
+
+    def _finish_epoch(self, phase: Phase, state: TrainState, epoch: int) -> None:
+        record: dict[str, Any] = {
+            "time": round(time.time(), 3),
+            "phase": phase.name,
+            "epoch": epoch,
+            "step": self._step,
+            "learning_rate": float(state.generator_optimizer.learning_rate),
+        }
+        terms = [name for name in term_names(phase.config.losses) if not name.endswith("_gradient")]
+        record |= self._totals.means(terms) | self._speed() | _peak_memory()
+        self._totals = EpochTotals()
+        self._save(phase, state, FinishedEpoch(phase, epoch, record))
+        self._log_line(phase, epoch, record)
+
+    def _speed(self) -> dict[str, float]:
+        sums = self._totals.sums
+        steps = max(sums["steps"], 1)
+        outside = sums["seconds"] - sums["call_seconds"]
+        patches = steps * self._config.batch.global_batch
+        return {
+            "seconds": round(sums["seconds"], 3),
+            "seconds_per_step": round(sums["seconds"] / steps, 6),
+            "patches_per_second": round(patches / sums["seconds"], 1),
+            "data_wait_seconds_per_step": round(sums["data_wait_seconds"] / steps, 6),
+            "outside_seconds_per_step": round(outside / steps, 6),
+            "save_seconds": round(sums.get("save_seconds", 0), 4),
+        }
+
+    def _log_begin(self) -> None:
+        if not self._saver:
+            return
+        workers = ray.train.get_context().get_world_size()
         replicas = self._strategy.num_replicas_in_sync
         global_batch = self._config.batch.global_batch
-        devices = self._strategy.extended.worker_devices
         _log.info(
-            "MirroredStrategy on %s: %d replica(s), %d per replica, global batch %d, %s",
-            ", ".join(device.removeprefix("/job:localhost") for device in devices),
+            "%s, %d worker(s), each on %s: %d replica(s), %s per replica, global batch %d, %s",
+            type(self._strategy).__name__.replace("CollectiveAllReduce", "MultiWorkerMirrored"),
+            workers,
+            ", ".join(
+                device.split("/device:")[1] for device in self._strategy.extended.worker_devices
+            ),
             replicas,
-            global_batch // replicas,
+            f"{global_batch / replicas:.4g}",
             global_batch,
-            self._config.precision,
+            self._config.precision + (" and XLA" if self._config.xla else ""),
         )
         _log.info(
             "epoch = %d patches / %d = %d steps; %s; starting at step %d",
             len(self._patches),
             global_batch,
-            self._epoch_steps,
+            self._batches.epoch_steps,
             ", ".join(f"{phase.epochs} epochs of {phase.name}" for phase in self._phases),
-            step,
+            self._step,
         )
 
-    def _train_phase(
-        self, phase: Phase, state: TrainState, step: int, metrics: MetricsLog, clock: "_Clock"
-    ) -> None:
-        iterator = iter(self._distributed_batches(step, phase.stop))
-        train_call = make_train_call(
-            self._strategy,
-            state,
-            phase.config.losses,
-            global_batch=self._config.batch.global_batch,
-            extractors=self._extractors,
+    def _log_progress(self, phase: Phase, epoch: int) -> None:
+        """A line every now and then within an epoch."""
+        if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            means = self._totals.means(shown_terms(phase.config.losses))
+            if means and self._step < phase.epoch_stop(epoch):
+                self._log_line(phase, epoch, means | self._speed())
+
+    def _log_line(self, phase: Phase, epoch: int, values: Mapping[str, Any]) -> None:
+        if not self._saver:
+            return
+        self._last_line = time.monotonic()
+        made = self._step - self._first_step
+        stop = self._phases[-1].stop
+        left = (self._last_line - self._begun) / made * (stop - self._step)
+        _log.info(
+            "%s epoch %d/%d  step %d/%d  %s  %.0f patches/s  %s left",
+            phase.name,
+            epoch,
+            phase.epochs,
+            self._step,
+            stop,
+            "  ".join(
+                f"{name} {values[name]:.5f}"
+                for name in shown_terms(phase.config.losses)
+                if name in values
+            ),
+            values["patches_per_second"],
+            duration(left),
         )
-        for epoch in range(phase.next_epoch(step), phase.epochs + 1):
-            stop = phase.epoch_stop(epoch)
-            means = self._train_epoch(phase, train_call, iterator, step, stop)
-            step = stop
-            rate = float(state.generator_optimizer.learning_rate)
-            record: dict[str, Any] = {
-                "phase": phase.name,
-                "epoch": epoch,
-                "step": step,
-                "learning_rate": rate,
-            }
-            record |= means
-            self._save_generator_and_picture(phase, state, epoch)
-            _wait_for_commits()
-            metrics.append(record)
-            _report(state, step, record)
-            _log.info(
-                "%s epoch %d/%d  step %d/%d  %s  %.0f patches/s  %s left",
-                phase.name,
-                epoch,
-                phase.epochs,
-                step,
-                self._phases[-1].stop,
-                "  ".join(f"{name} {means[name]:.5f}" for name in shown_terms(phase.config.losses)),
-                means["patches_per_second"],
-                clock.left(step),
-            )
-
-    def _train_epoch(
-        self, phase: Phase, train_call: TrainCall, iterator: Iterator[Any], step: int, stop: int
-    ) -> dict[str, float]:
-        """Trains up to a step; the means of what was measured."""
-        start, first = time.monotonic(), step
-        totals: defaultdict[str, float] = defaultdict(float)
-        while step < stop:
-            count = min(self._config.steps_per_call, stop - step)
-            result = _call(train_call, iterator, count, self._patches)
-            step += count
-            terms = {name: float(value) for name, value in result.terms.items()}
-            for name, value in terms.items():
-                if not np.isfinite(value):
-                    raise NonFiniteLossError(
-                        f"{name} is {value} within steps {step - count} to {step}; the last "
-                        f"checkpoint is kept: lower phases.{phase.name}.learning_rate.initial"
-                    )
-                totals[name] += value * count
-            totals["data_wait_seconds_per_step"] += float(result.data_wait)
-        seconds = time.monotonic() - start
-        means = {name: total / (stop - first) for name, total in totals.items()}
-        patches = (stop - first) * self._config.batch.global_batch
-        return means | {
-            "seconds": round(seconds, 3),
-            "patches_per_second": round(patches / seconds, 1),
-        }
-
-    def _save_generator_and_picture(self, phase: Phase, state: TrainState, epoch: int) -> None:
-        if phase.is_last:
-            save_generator(state.generator, self._run, generator_key(epoch))
-        elif epoch == phase.epochs:
-            save_generator(state.generator, self._run, phase_generator_key(phase.name))
-        if self._pairs:
-            key = samples_key(epoch, None if phase.is_last else phase.name)
-            write_sample_grid(state.generator, self._pairs, self._run, key)
 
     def _distributed_batches(self, start: int, stop: int) -> tf.distribute.DistributedDataset:
         def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -225,58 +297,20 @@ class _Worker:
                 stop=stop,
                 replicas=range(first, first + local),
                 num_replicas=context.num_replicas_in_sync,
+                # Otherwise many workers ask each other at every step whether there is more.
+                endless=True,
             )
 
         return self._strategy.distribute_datasets_from_function(dataset)
 
 
-class _Clock:
-    """Tells how long the rest of a run takes, from the steps that this process made."""
-
-    def __init__(self, step: int, stop: int) -> None:
-        self._start, self._first, self._stop = time.monotonic(), step, stop
-
-    def left(self, step: int) -> str:
-        """After `step` steps of the run."""
-        rate = (step - self._first) / (time.monotonic() - self._start)
-        return duration((self._stop - step) / rate)
-
-
-@contextmanager
-def _last_checkpoint() -> Iterator[Path | None]:
-    """A folder with the last checkpoint that Ray Train knows of."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        yield None
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
-
-
-def _call(
-    train_call: TrainCall, iterator: Iterator[Any], count: int, patches: PatchSet
-) -> CallResult:
-    try:
-        return train_call(iterator, tf.constant(count))
-    except tf.errors.OpError:
-        if patches.failure:  # TensorFlow would bury it in a traceback of its own
-            raise patches.failure from None
-        raise
-
-
-def _wait_for_commits() -> None:
-    """Waits until Ray Train has noted the checkpoints reported so far.
-
-    It does so in the background, seconds after `report` returns; without this wait a kill could
-    cost more than the epoch in hand.
-    """
-    ray.train.get_all_reported_checkpoints(
-        consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED
-    )
-
-
-def _report(state: TrainState, step: int, record: dict[str, Any]) -> None:
-    """Hands a checkpoint to Ray Train, which stores it before this returns."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_checkpoint(Path(folder), state, step=step)
-        ray.train.report(record, checkpoint=ray.train.Checkpoint.from_directory(folder))
+def _peak_memory() -> dict[str, int]:
+    """Bytes at most in use by this process so far, and by its GPU that used most."""
+    peak = {"peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    gpus = len(tf.config.get_visible_devices("GPU"))
+    if gpus:
+        peak["peak_gpu_bytes"] = max(
+            tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
+            for number in range(gpus)
+        )
+    return peak

@@ -1,6 +1,6 @@
 """A run's phases laid out over its steps. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from srgan.config import PhaseConfig
@@ -39,9 +39,13 @@ class Phase(NamedTuple):
         """The run's step that an epoch, counted from 1, ends before."""
         return min(self.start + epoch * self.epoch_steps, self.stop)
 
-    def next_epoch(self, step: int) -> int:
-        """The epoch that comes after `step` steps of the run; only at an epoch's border."""
-        return -(-(step - self.start) // self.epoch_steps) + 1
+    def border_before(self, step: int) -> int:
+        """The run's last step up to `step` that is the border of two epochs."""
+        return step - (step - self.start) % self.epoch_steps
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, counted from 1, that the run's step `step` belongs to."""
+        return (step - self.start) // self.epoch_steps + 1
 
 
 def plan_phases(phases: Mapping[str, PhaseConfig], epoch_steps: int) -> list[Phase]:
@@ -55,6 +59,6 @@ def plan_phases(phases: Mapping[str, PhaseConfig], epoch_steps: int) -> list[Pha
     return plan
 
 
-def phase_of(phases: list[Phase], step: int) -> Phase:
+def phase_of(phases: Sequence[Phase], step: int) -> Phase:
     """The phase that made the run's state after `step` steps; the first one for 0."""
     return next(phase for phase in phases if step <= phase.stop)

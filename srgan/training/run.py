@@ -2,17 +2,15 @@
 
 import json
 import logging
+import os
+from collections.abc import Sequence
 from typing import Any
 
-import ray
-from ray.train import CheckpointConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.tensorflow import TensorflowTrainer
-
 from data_pipeline.cluster import ray_session
-from data_pipeline.errors import JobFailedError, UserError
+from data_pipeline.errors import UserError
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.sampling import steps_per_epoch
-from data_pipeline.storage import Storage, open_storage
+from data_pipeline.storage import Storage, open_file, open_storage
 from srgan.config import (
     Config,
     differing_keys,
@@ -20,89 +18,100 @@ from srgan.config import (
     needed_extractors,
     parse_config,
 )
-from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS, CONFIG_KEY, DATASET_KEY, VGG_KEY
+from srgan.run_layout import CONFIG_KEY, DATASET_KEY, INITIAL_KEY, VGG_KEY
+from srgan.training.checkpoint import Position, newest_position, tidy_checkpoints
+from srgan.training.fit import fit
+from srgan.training.loop import Outcome
 from srgan.training.metrics_log import read_metrics
-from srgan.training.phases import plan_phases
+from srgan.training.phases import Phase, phase_of, plan_phases
+from srgan.training.resources import Workers, cluster_nodes, describe_nodes, plan_workers
+from srgan.training.worker import train_worker
 from srgan.vgg_weights import provide_vgg_weights
-
-_CHECKPOINTS_KEPT = 2
 
 _log = logging.getLogger(__name__)
 
 
-def train(config: Config, data_uri: str, run_uri: str, *, gpus: int | None = None) -> None:
+def train(
+    config: Config,
+    data_uri: str,
+    run_uri: str,
+    *,
+    workers: tuple[int, int] = (1, 1),
+    gpus: int | None = None,
+) -> None:
     """Trains a run, or goes on with it.
 
     Args:
         config: The experiment.
         data_uri: DATA.
         run_uri: RUN.
-        gpus: GPUs of the worker; 0 for the CPU, None for all of the cluster's largest node.
+        workers: The fewest and the most training workers.
+        gpus: GPUs of each worker; 0 for the CPU, None for all of the cluster's largest node.
 
     Raises:
         UserError: If the configuration does not fit DATA or the cluster, or RUN was begun with
             another configuration or data set. RUN is unchanged then.
-        JobFailedError: If a worker fails; the last checkpoint stays.
-        KeyboardInterrupt: After SIGINT; the last checkpoint stays.
+        JobFailedError: If the workers fail more often than the configuration allows, or in a way
+            that trying again does not mend; the last checkpoint stays.
+        KeyboardInterrupt: After SIGINT or SIGTERM, once a checkpoint is saved.
     """
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
     _check_fit(config, manifest, data)
     identity = {"uri": data.uri, "manifest_sha256": manifest.sha256()}
-    _check_same_run(run, config, identity)
     phases = plan_phases(
         config.phases, steps_per_epoch(manifest.num_patches, config.batch.global_batch)
     )
-    if _is_finished(run, phases[-1].stop):
-        epochs = sum(phase.epochs for phase in phases)
-        _log.info("%s: all %d epochs are done already", run.uri, epochs)
-        return
+    position = newest_position(run)
+    if position or read_metrics(run):
+        _check_same_run(run, config, identity)
+    else:
+        run.delete(VGG_KEY)  # maybe of an attempt with other weights, and nothing to lose
+    if position:
+        _check_position(run, position, phases)
+        if position.step == phases[-1].stop:
+            epochs = sum(phase.epochs for phase in phases)
+            _log.info("%s: all %d epochs are done already", run.uri, epochs)
+            return
     with ray_session():
-        scaling = _scaling(gpus, config.batch.global_batch)
-        if not read_metrics(run):
-            run.delete(VGG_KEY)  # maybe of an attempt with other weights
+        scaling = _plan(workers, gpus, config)
         provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
+        if config.initial_generator and not position:
+            run.write(INITIAL_KEY, _read_initial(config.initial_generator))
         run.write(CONFIG_KEY, dump_config(config).encode())
         run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
         run.delete_partial()
-        trainer = TensorflowTrainer(
+        tidy_checkpoints(run, keep=config.checkpoints.keep)
+        arguments = {
+            "config_text": dump_config(config),
+            "data_uri": data.uri,
+            "run_uri": run.uri,
+            "gpus": scaling.gpus,
+        }
+        fit(
             _worker,
-            train_loop_config={
-                "config_text": dump_config(config),
-                "data_uri": data.uri,
-                "run_uri": run.uri,
-                "gpus": int(scaling.resources_per_worker["GPU"]),
-            },
-            scaling_config=scaling,
-            run_config=RunConfig(
-                name=CHECKPOINTS,
-                storage_path=run.uri,
-                checkpoint_config=CheckpointConfig(num_to_keep=_CHECKPOINTS_KEPT),
-            ),
+            arguments,
+            scaling,
+            storage_path=run.uri,
+            checkpoints=config.checkpoints,
+            failures=config.failures,
         )
-        try:
-            trainer.fit()
-        except SystemExit as stop:  # how Ray Train ends after SIGINT
-            raise KeyboardInterrupt from stop
-        except TrainingFailedError as error:
-            raise _reason(error) from error
 
 
-def _reason(error: TrainingFailedError) -> Exception:
-    """What the first worker that failed said, in one line; the user's mistake as a UserError."""
-    failures = getattr(error, "worker_failures", {})
-    first = failures[min(failures)] if failures else error
-    mistake = getattr(first, "_base_exc", first)
-    if isinstance(mistake, UserError):
-        return mistake
-    return JobFailedError(f"training failed: {str(first).strip().splitlines()[-1]}")
+def _worker(arguments: dict[str, Any]) -> Outcome:
+    return train_worker(**arguments)
 
 
-def _worker(arguments: dict[str, Any]) -> None:
-    # Imports TensorFlow, which only workers need: the driver may sit on a small head node.
-    from srgan.training.loop import train_worker
-
-    train_worker(**arguments)
+def _read_initial(uri: str) -> bytes:
+    """The file, here, for the workers may be elsewhere; they find out whether it is a generator."""
+    storage, key = open_file(uri)
+    try:
+        return storage.read(key)
+    except OSError as error:
+        raise UserError(
+            f"initial_generator {uri}: does not read: {error.strerror}; pass a generator's file, "
+            "as RUN/generators/pretrain.keras"
+        ) from error
 
 
 def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
@@ -130,8 +139,6 @@ def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
 
 
 def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> None:
-    if not read_metrics(run):
-        return  # stopped before its first epoch ended: there is nothing to lose
     if run.size(CONFIG_KEY) is not None:
         old = parse_config(run.read(CONFIG_KEY).decode(), f"{run.uri}/{CONFIG_KEY}")
         if differences := differing_keys(old, config):
@@ -148,36 +155,52 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
             )
 
 
-def _is_finished(run: Storage, last_step: int) -> bool:
-    """Whether the last epoch is in the log and its checkpoint is stored."""
-    records = read_metrics(run)
-    if not records or records[-1]["step"] < last_step:
-        return False
-    stored = (
-        json.loads(run.read(found.key))["step"]
-        for found in run.list(f"{CHECKPOINTS}/")
-        if found.key.endswith(CHECKPOINT_META)
+def _check_position(run: Storage, position: Position, phases: Sequence[Phase]) -> None:
+    """The lengths of phases may be changed, but not so that the run is elsewhere then."""
+    if position.step <= phases[-1].stop:
+        phase = phase_of(phases, position.step)
+        if (phase.name, phase.start) == (position.phase, position.phase_start):
+            if position.epoch or position.step in (phase.stop, phase.border_before(position.step)):
+                return
+            raise UserError(
+                f"{run.uri}: phase {phase.name} ended with step {position.step}, in the middle of "
+                "an epoch, and cannot be made longer; choose another --run"
+            )
+    raise UserError(
+        f"{run.uri}: is at step {position.step}, in phase {position.phase} that began with step "
+        f"{position.phase_start}; the lengths of the configuration's phases put it elsewhere: "
+        "change only what lies ahead"
     )
-    return records[-1]["step"] in stored
 
 
-def _scaling(gpus: int | None, global_batch: int) -> ScalingConfig:
-    """One worker with `gpus` GPUs, or with every CPU of the largest node."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
-    available = int(largest.get("GPU", 0))
-    gpus = available if gpus is None else gpus
-    if not 0 <= gpus <= available:
+def _plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
+    """What the workers take of the cluster; a machine, unlike a cluster, has to be large enough."""
+    nodes = cluster_nodes()
+    if os.environ.get("RAY_ADDRESS"):
+        # One CPU of each node is left to what else runs there: the driver, another job.
+        nodes = [node._replace(cpus=node.cpus - 1) if node.cpus > 1 else node for node in nodes]
+    if gpus is None:
+        gpus = max((node.gpus for node in nodes), default=0)
+        if not gpus and os.environ.get("RAY_ADDRESS"):
+            _log.warning("no node of the cluster has a GPU: training on CPUs")
+    planned = plan_workers(nodes, least=workers[0], most=workers[1], gpus=gpus)
+    replicas = planned.most * max(1, planned.gpus)
+    if replicas > config.batch.global_batch:
         raise UserError(
-            f"--gpus-per-worker {gpus}: the largest node has {available} GPUs; "
-            "pass one of 0 (the CPU) to that"
+            f"batch.global_batch {config.batch.global_batch}: leaves nothing for some of "
+            f"{replicas} replicas; raise it, or lower --num-workers or --gpus-per-worker"
         )
-    if global_batch % max(gpus, 1):
-        raise UserError(
-            f"batch.global_batch {global_batch}: does not divide among {gpus} GPUs; "
-            "choose a multiple"
-        )
-    cpus = max(1, int(largest.get("CPU", 1)))
-    return ScalingConfig(
-        num_workers=1, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus, "GPU": gpus}
+    normalised = config.generator.batch_norm or (
+        config.trains_discriminator and config.discriminator.batch_norm
     )
+    if config.xla and replicas > 1 and normalised:
+        raise UserError(
+            f"xla: cannot compile batch normalisation over {replicas} replicas; set xla to false, "
+            "or generator.batch_norm and discriminator.batch_norm"
+        )
+    if not planned.fit(nodes) and not os.environ.get("RAY_ADDRESS"):
+        raise UserError(
+            f"--num-workers, --gpus-per-worker: {planned} are asked for, this machine is "
+            f"{describe_nodes(nodes)}; ask for less, or name a cluster in RAY_ADDRESS"
+        )
+    return planned

@@ -1,5 +1,7 @@
 """The devices of one training worker and the strategy over them."""
 
+import logging
+
 import keras
 import ray
 import tensorflow as tf
@@ -8,8 +10,8 @@ import tensorflow as tf
 def configure_devices(gpus: int) -> None:
     """Prepares TensorFlow before its first use in a Ray worker.
 
-    Uses as many threads as Ray assigned CPUs, so that a run gives the same bits in every process,
-    and takes GPU memory as it is needed.
+    On the CPU as many threads as Ray assigned CPUs, so that a run gives the same bits in every
+    process; GPU memory is taken as it is needed.
 
     Args:
         gpus: GPUs that Ray assigned. Ray hides no GPU from a worker without any, so 0 hides them.
@@ -21,10 +23,11 @@ def configure_devices(gpus: int) -> None:
         raise RuntimeError(
             f"training needs KERAS_BACKEND=tensorflow, found {keras.backend.backend()}"
         )
+    tf.get_logger().setLevel(logging.WARNING)  # it tells of every single collective operation
     cpus = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
-    tf.config.threading.set_intra_op_parallelism_threads(cpus)
-    tf.config.threading.set_inter_op_parallelism_threads(cpus)
     if gpus == 0:
+        tf.config.threading.set_intra_op_parallelism_threads(cpus)
+        tf.config.threading.set_inter_op_parallelism_threads(cpus)
         tf.config.set_visible_devices([], "GPU")
     found = tf.config.get_visible_devices("GPU")
     if len(found) != gpus:
@@ -36,7 +39,25 @@ def configure_devices(gpus: int) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def mirrored_strategy() -> tf.distribute.MirroredStrategy:
-    """A replica on every GPU of this process, else on every logical CPU device (usually one)."""
+def make_strategy(workers: int) -> tf.distribute.Strategy:
+    """Mirrors the run over every GPU of every worker, else over every worker's CPU.
+
+    Call it before TensorFlow's first operation.
+
+    Args:
+        workers: Ray Train's; more than one find each other by the TF_CONFIG that Ray set.
+    """
+    if workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return local_strategy([device.name for device in devices])
+
+
+def local_strategy(devices: list[str]) -> tf.distribute.Strategy:
+    """MirroredStrategy over devices of this process; a single one needs no mirror.
+
+    XLA is the reason for the difference: it cannot compile batch normalisation over a mirror.
+    """
+    if len(devices) == 1:
+        return tf.distribute.OneDeviceStrategy(devices[0])
+    return tf.distribute.MirroredStrategy(devices)

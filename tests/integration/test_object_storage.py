@@ -104,7 +104,7 @@ def copy(bucket, prepared) -> str:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(CONFIG.replace("epochs: 8", "epochs: 2"))
+    path.write_text(CONFIG.replace("epochs: 2", "epochs: 1").replace("epochs: 3", "epochs: 2"))
     return path
 
 
@@ -155,20 +155,54 @@ def test_train_and_evaluate(bucket, prepared, config):
     finish("train", "--config", config, "--data", data, "--run", run)
     found = bucket.contents("run")
     assert {"config.yaml", "dataset.json", "metrics.jsonl"} < found.keys()
-    for key in ("generators/epoch-0002.keras", "samples/epoch-0002.png"):
+    for key in (
+        "generators/epoch-0002.keras",
+        "samples/epoch-0002.png",
+    ):
         assert key in found
+    assert sum(key.startswith("tensorboard/events.out.tfevents.") for key in found) == 3
     records = [json.loads(line) for line in found["metrics.jsonl"].splitlines()]
-    assert [record["epoch"] for record in records] == [1, 2]
+    assert [(record["phase"], record["epoch"]) for record in records] == [
+        ("pretrain", 1),
+        ("gan", 1),
+        ("gan", 2),
+    ]
     checkpoints = {key.split("/")[1] for key in found if key.endswith("/state.npz")}
-    assert len(checkpoints) == 2
+    assert len(checkpoints) == 3
     output = finish("train", "--config", config, "--data", data, "--run", run)
-    assert f"{run}: all 2 epochs are done already" in output
+    assert f"{run}: all 3 epochs are done already" in output
     finish("evaluate", "--run", run, "--data", data)
     table = bucket.get("run/evaluation/data/psnr.csv").decode().splitlines()
     assert table[0] == "epoch,nearest,bicubic,srgan,hr"
     assert [line.split(",")[0] for line in table[1:]] == ["1", "2"]
 
 
+@pytest.mark.slow
+def test_a_checkpoint_that_is_refused(server, bucket, prepared, config, monkeypatch):
+    """Rights that end in the middle of a run: told in one line, and what was saved stays."""
+    arguments = ["--config", config, "--data", f"{bucket.uri}/data", "--run", f"{bucket.uri}/lost"]
+    written = []
+
+    def denies(method, path):
+        if method == "PUT" and "state.npz" in path:
+            written.append(path)
+        return len(written) > 3 and "checkpoints" in path and method == "PUT"
+
+    with monkeypatch.context() as patch, faulty(server, every=1 << 30) as proxy:
+        use_server(patch, proxy.server)
+        proxy.denies = denies
+        error = refusal(2, "train", *arguments)
+    assert "denies PutObject" in error
+    assert f"{bucket.uri}/lost" in error
+    saved = [key for key in bucket.contents("lost") if key.endswith("checkpoint.json")]
+    assert saved
+    step = max(json.loads(bucket.get(f"lost/{key}"))["step"] for key in saved)
+    output = finish("train", *arguments)
+    assert f"starting at step {step}\n" in output
+    assert f"{bucket.uri}/lost: all 3 epochs are done" in finish("train", *arguments)
+
+
+@pytest.mark.slow
 def test_a_missing_shard_is_named_and_restored(
     bucket, prepared, copy, config, tmp_path, monkeypatch
 ):

@@ -16,7 +16,7 @@ from data_pipeline.manifest import require_manifest
 from data_pipeline.storage import open_storage
 from jobs import evaluate, prepare, train
 from jobs.command import run
-from srgan.training.run import _reason
+from srgan.training.fit import _reason
 from tests.conftest import ROOT
 
 DEMO = str(ROOT / "configs" / "demo.yaml")
@@ -125,19 +125,31 @@ def test_train_a_batch_larger_than_the_data_set(command, tmp_path, small_data):
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_train_more_gpus_than_there_are(command, tmp_path, small_data):
-    result = command(
-        train,
-        *("--config", DEMO, "--data", small_data, "--run", tmp_path / "run"),
-        *("--set", "batch.hr_crop=32", "--gpus-per-worker", 3),
-    )
-    assert_refused(result, "--gpus-per-worker 3: the largest node has 0 GPUs")
-    result = command(
-        train,
-        *("--config", DEMO, "--data", small_data, "--run", tmp_path / "run"),
-        *("--set", "batch.hr_crop=32", "--gpus-per-worker", -1),
-    )
-    assert_refused(result, "--gpus-per-worker -1")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--gpus-per-worker", 3],
+            "1 worker(s) with 1 CPU(s) and 3 GPU(s) each are asked for, this machine is "
+            "1 node(s) with 2 CPU(s) and 0 GPU(s); ask for less, or name a cluster in RAY_ADDRESS",
+        ),
+        (["--num-workers", 3], "3 worker(s) with 1 CPU(s) and 0 GPU(s) each are asked for"),
+        (["--num-workers", "3:4"], "3 to 4 worker(s) with 1 CPU(s)"),
+        (["--num-workers", 17], "batch.global_batch 16: leaves nothing for some of 17 replicas"),
+        (["--num-workers", 0], "argument --num-workers: 0: expected N, or MIN:MAX, as in 4 or 2:8"),
+        (["--num-workers", "4:2"], "argument --num-workers: 4:2: expected N, or MIN:MAX"),
+        (["--num-workers", "two"], "argument --num-workers: two: expected a whole number from 0"),
+        (["--gpus-per-worker", -1], "argument --gpus-per-worker: -1: expected a whole number"),
+        (
+            ["--num-workers", 2, "--set", "xla=true", "--set", "generator.batch_norm=true"],
+            "xla: cannot compile batch normalisation over 2 replicas; set xla to false, or",
+        ),
+    ],
+)
+def test_train_workers_that_cannot_be(command, tmp_path, small_data, arguments, message):
+    given = ["--config", DEMO, "--data", small_data, "--run", tmp_path / "run"]
+    result = command(train, *given, "--set", "batch.hr_crop=32", *arguments)
+    assert_refused(result, message)
     assert files(tmp_path) == []
 
 
@@ -317,3 +329,25 @@ def test_a_mistake_that_only_a_worker_can_find_is_the_users():
     found = _reason(WorkerGroupError("failed", {1: other}))
     assert isinstance(found, JobFailedError)
     assert str(found) == "training failed: ValueError: x"
+
+
+def test_the_worker_that_failed_is_told_and_not_one_that_lost_it():
+    import tensorflow as tf
+
+    lost = tf.errors.UnavailableError(None, None, "Graph execution error:\n\nrecvmsg: reset")
+    full = tf.errors.ResourceExhaustedError(
+        None,
+        None,
+        "Graph execution error:\n\nDetected at node conv defined at (most recent call last):\n"
+        '  File "step.py", line 9\n\nOOM when allocating tensor with shape[16,64]\n\t [[{{conv}}]]',
+    )
+    failures = {
+        rank: UserExceptionWithTraceback(error, "Traceback")
+        for rank, error in enumerate((lost, full))
+    }
+    found = _reason(WorkerGroupError("failed", failures))
+    assert str(found) == (
+        "training failed: ResourceExhaustedError: OOM when allocating tensor with shape[16,64]"
+    )
+    only_lost = _reason(WorkerGroupError("failed", {0: failures[0]}))
+    assert str(only_lost) == "training failed: UnavailableError: recvmsg: reset"

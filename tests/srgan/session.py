@@ -1,6 +1,8 @@
 """Training without Ray, for tests: in this process, or as a process of its own."""
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,21 +16,25 @@ from data_pipeline.manifest import require_manifest
 from data_pipeline.patch_set import PatchSet
 from data_pipeline.storage import open_storage
 from srgan.config import Config, parse_config
-from srgan.training.checkpoint import (
-    checkpoint_step,
-    read_checkpoint,
+from srgan.training.checkpoint import Position, newest_checkpoint, write_checkpoint
+from srgan.training.state import (
+    TrainState,
+    begin_phase,
+    build_networks,
+    set_state,
     state_arrays,
-    write_checkpoint,
 )
-from srgan.training.step import TrainState, begin_phase, build_networks, make_train_call
+from srgan.training.step import make_train_call, term_names
+from srgan.training.strategy import local_strategy
 
 TOTAL_STEPS = 14
 
 CONFIG = """
 seed: 4
 precision: {precision}
+{more}
 generator: {{blocks: 1, filters: 8, batch_norm: {batch_norm}}}
-batch: {{global_batch: 8, hr_crop: 32}}
+batch: {{global_batch: {global_batch}, hr_crop: 32}}
 discriminator: {{filters: 4, dense: 8, batch_norm: {batch_norm}}}
 phases:
   pretrain:
@@ -39,11 +45,22 @@ phases:
     epochs: 1
     losses: {{mse: 1, adversarial: 1e-1, total_variation: 1e-2}}
     learning_rate: {{initial: 1e-3, decay: drop}}
+    {phase}
 """
 
 
-def config(precision: str, batch_norm: str) -> Config:
-    return parse_config(CONFIG.format(precision=precision, batch_norm=batch_norm), "test")
+def config(
+    precision: str, batch_norm: str, *, global_batch: int = 8, more: str = "", phase: str = ""
+) -> Config:
+    """`more` is a line of the configuration, `phase` one of the gan phase."""
+    text = CONFIG.format(
+        precision=precision,
+        batch_norm=batch_norm,
+        global_batch=global_batch,
+        more=more,
+        phase=phase,
+    )
+    return parse_config(text, "test")
 
 
 class Session:
@@ -61,7 +78,7 @@ class Session:
             permute_colours=config.batch.permute_colours,
         )
         devices = [f"/cpu:{number}" for number in range(replicas)]
-        self.strategy = tf.distribute.MirroredStrategy(devices)
+        self.strategy = local_strategy(devices)
         with self.strategy.scope():
             self.networks = build_networks(config, scale=4)
         self.config = config
@@ -72,13 +89,8 @@ class Session:
         phase = self.config.phases[name]
         with self.strategy.scope():
             self.state: TrainState = begin_phase(self.networks, phase, steps=TOTAL_STEPS)
-        self.call = make_train_call(
-            self.strategy,
-            self.state,
-            phase.losses,
-            global_batch=self.config.batch.global_batch,
-            extractors={},
-        )
+        self.phase, self.term_names = name, term_names(phase.losses)
+        self.call = make_train_call(self.strategy, self.state, self.config, phase, {})
 
     def iterator(self, start: int, stop: int):
         def dataset(context):
@@ -89,10 +101,35 @@ class Session:
 
         return iter(self.strategy.distribute_datasets_from_function(dataset))
 
+    def terms(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Trains the steps [start, stop); returns every term at every step."""
+        result = self.call(
+            self.iterator(start, stop), tf.constant(stop - start), tf.zeros(3, tf.float64)
+        )
+        return dict(zip(self.term_names, result.terms.numpy().T, strict=True))
+
     def train(self, start: int, stop: int) -> float:
         """Trains the steps [start, stop); returns the generator's mean loss."""
-        result = self.call(self.iterator(start, stop), tf.constant(stop - start))
-        return float(result.terms["generator_loss"])
+        return float(self.terms(start, stop)["generator_loss"].mean())
+
+    def save(self, run, step: int) -> None:
+        """Writes a checkpoint into a RUN."""
+        position = Position(step, self.phase, 0, 1e-3, 0, {})
+        write_checkpoint(
+            open_storage(str(run)),
+            f"step-{step}",
+            state_arrays(self.state),
+            position,
+            config="",
+            seed=self.config.seed,
+        )
+
+    def restore(self, run) -> int:
+        """Sets the state to RUN's newest checkpoint; returns its step."""
+        checkpoint = newest_checkpoint(open_storage(str(run)))
+        assert checkpoint is not None
+        set_state(self.state, checkpoint.arrays, checkpoint.name)
+        return checkpoint.position.step
 
 
 def limit_devices() -> None:
@@ -104,16 +141,40 @@ def limit_devices() -> None:
     )
 
 
-def main(data: str, folder: str, start: str, stop: str) -> None:
-    """Trains two replicas with BN from `start` (restored from `folder`) to `stop`; saves there."""
+def train_apart(data: Path, folder: Path, start: int, stop: int, **settings) -> dict:
+    """Trains the steps [start, stop) in a process of its own, from and to RUN `folder`.
+
+    Two strategies with collective operations cannot live in one process: TensorFlow numbers these
+    operations through.
+
+    Args:
+        data: DATA.
+        folder: RUN.
+        start: 0, or the step of RUN's newest checkpoint.
+        stop: Likewise.
+        settings: `replicas`, `first_phase`, and those of `config`.
+
+    Returns:
+        The state's arrays.
+    """
+    arguments = [str(data), str(folder), str(start), str(stop), json.dumps(settings)]
+    subprocess.run([sys.executable, "-m", "tests.srgan.session", *arguments], check=True)
+    checkpoint = newest_checkpoint(open_storage(str(folder)))
+    assert checkpoint is not None
+    assert checkpoint.position.step == stop
+    return dict(checkpoint.arrays)
+
+
+def main(data: str, folder: str, start: str, stop: str, settings: str) -> None:
+    """What `train_apart` runs."""
     limit_devices()
-    session = Session(data, config("float32", "true"), 2)
+    given = json.loads(settings)
+    replicas, phase = given.pop("replicas"), given.pop("first_phase")
+    session = Session(data, config(**given), replicas, phase)
     if int(start):
-        assert checkpoint_step(Path(folder)) == int(start)
-        read_checkpoint(Path(folder), session.state)
+        assert session.restore(folder) == int(start)
     session.train(int(start), int(stop))
-    write_checkpoint(Path(folder), session.state, step=int(stop))
-    np.savez(Path(folder) / f"after{stop}.npz", **state_arrays(session.state))
+    session.save(folder, int(stop))
 
 
 if __name__ == "__main__":

@@ -98,3 +98,22 @@ def test_differing_keys():
     new = load_config(DEMO, ["seed=5", "generator.blocks=2"])
     assert differing_keys(old, old) == []
     assert differing_keys(old, new) == ["generator.blocks: 4, now 2", "seed: 0, now 5"]
+
+
+def test_what_a_run_may_change():
+    old = load_config(DEMO)
+    new = load_config(
+        DEMO,
+        [
+            "phases.pretrain.epochs=80",
+            "checkpoints.keep=9",
+            "failures.restarts=0",
+            "steps_per_call=3",
+            "validation_images=1",
+        ],
+    )
+    assert differing_keys(old, new) == []
+    longer = load_config(DEMO, ["phases.pretrain.epochs=null", "phases.pretrain.steps=5"])
+    assert differing_keys(old, longer) == []
+    other = load_config(DEMO, ["phases.pretrain.losses.l1=1"])
+    assert differing_keys(old, other) == ["phases.pretrain.losses.l1: 0.0, now 1.0"]

@@ -18,12 +18,14 @@ from srgan.networks import generator
 from srgan.run_layout import generator_key
 from srgan.upscale import load_generator, save_generator, super_resolve
 
+CONFIG = b"phases: {gan: {epochs: 2, losses: {mse: 1}}}\n"
+
 
 @pytest.fixture
 def run(tmp_path):
     """A RUN with two generators."""
     storage = open_storage(str(tmp_path / "run"))
-    storage.write("config.yaml", b"seed: 0\n")
+    storage.write("config.yaml", CONFIG)
     storage.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "abc"}')
     keras.utils.set_random_seed(0)
     for epoch in (1, 2):
@@ -85,6 +87,7 @@ def test_only_what_is_new_is_scored(small_data, run, caplog):
     evaluate_data(small_data, run, epochs=[1])
     run.write("generators/epoch-0001.keras", b"fails if it is read again")
     run.write("generators/notes.txt", b"no generator: passed over")
+    run.write("config.yaml", CONFIG.replace(b"epochs: 2", b"epochs: 4"))  # a run may grow
     out = evaluate_data(small_data, run)
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1", "2"]
     with caplog.at_level("INFO"):
@@ -208,15 +211,15 @@ def test_a_grey_image_is_scored_on_its_own_values(photos, run, tmp_path):
 
 
 def test_super_resolve_rounds_to_the_nearest_level():
-    class Constant:
-        def __call__(self, lr, training):
-            assert not training
-            np.testing.assert_allclose(lr, 100 / 255, rtol=1e-6)
-            values = np.array([-2, -1, (10.4 / 127.5) - 1, (10.6 / 127.5) - 1, 1, 2])
-            return values.reshape(1, 1, 2, 3)
-
-    sr = super_resolve(Constant(), np.full((1, 1, 3), 100, np.uint8))
-    assert sr.ravel().tolist() == [0, 0, 10, 11, 255, 255]
+    """By a network that doubles the contrast: half of its values are beyond [-1, 1]."""
+    image = keras.Input((None, None, 3))
+    network = keras.Model(image, keras.layers.Rescaling(4, -2.01)(image))
+    lr = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    values = lr / np.float64(255) * 4 - 2.01
+    expected = np.clip(np.floor((values + 1) * 127.5 + 0.5), 0, 255)
+    sr = super_resolve(network, lr)
+    assert (sr.min(), sr.max()) == (0, 255)
+    np.testing.assert_array_equal(sr, expected)
 
 
 def test_the_most_detailed_crop_is_found():

@@ -34,9 +34,10 @@ def test_a_border_belongs_to_the_phase_before_it():
     assert phase_of(phases, gan.stop) is gan
 
 
-def test_epochs_go_on_after_the_last_finished_one():
+def test_the_epoch_of_a_step():
     pretrain, gan = plan("paper.yaml")
     for phase in (pretrain, gan):
-        assert phase.next_epoch(phase.start) == 1
-        assert phase.next_epoch(phase.epoch_stop(7)) == 8
-        assert phase.next_epoch(phase.stop) == phase.epochs + 1
+        assert phase.epoch_of(phase.start) == 1
+        assert phase.epoch_of(phase.epoch_stop(7) - 1) == 7
+        assert phase.epoch_of(phase.epoch_stop(7)) == 8
+        assert phase.epoch_of(phase.stop - 1) == phase.epochs

@@ -1,0 +1,124 @@
+"""The networks and optimizers that training changes."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from srgan.config import Config, PhaseConfig
+from srgan.networks import discriminator, generator
+from srgan.training.checkpoint import Arrays
+from srgan.training.errors import DamagedCheckpointError
+
+
+class Networks(NamedTuple):
+    """What the phases of a run share.
+
+    Attributes:
+        generator: What is trained.
+        average: A generator whose variables are the moving average of the trained one's, or None.
+        discriminator: None where no phase trains it.
+    """
+
+    generator: keras.Model
+    average: keras.Model | None
+    discriminator: keras.Model | None
+
+
+class TrainState(NamedTuple):
+    """Everything that a phase changes. Its variables are what a checkpoint holds.
+
+    The discriminator is None where no phase trains it; its optimizer, in a phase that does not.
+    """
+
+    generator: keras.Model
+    generator_optimizer: keras.optimizers.Optimizer
+    average: keras.Model | None
+    discriminator: keras.Model | None
+    discriminator_optimizer: keras.optimizers.Optimizer | None
+
+
+def build_networks(config: Config, *, scale: int) -> Networks:
+    """The networks at step 0. Call it inside the strategy's scope.
+
+    The weights depend on the configuration's seed alone.
+    """
+    keras.config.set_dtype_policy(config.precision)
+    if config.precision == "float64":
+        keras.config.set_floatx("float64")
+    keras.utils.set_random_seed(config.seed)
+    network = generator(scale=scale, **config.generator.model_dump())
+    opponent = None
+    if config.trains_discriminator:
+        opponent = discriminator(hr_crop=config.batch.hr_crop, **config.discriminator.model_dump())
+    average = None
+    if config.generator_average:
+        average = generator(scale=scale, **config.generator.model_dump())
+        average.set_weights(network.get_weights())
+    return Networks(network, average, opponent)
+
+
+def begin_phase(networks: Networks, phase: PhaseConfig, *, steps: int) -> TrainState:
+    """The state at a phase's first step: the networks as they are, new optimizers.
+
+    Call it inside the strategy's scope.
+
+    Args:
+        networks: As the phase before left them.
+        phase: Its losses and learning rate.
+        steps: Its length.
+    """
+    optimizer = None
+    if phase.losses.adversarial:
+        assert networks.discriminator is not None
+        optimizer = _optimizer(networks.discriminator, phase, steps)
+    return TrainState(
+        generator=networks.generator,
+        generator_optimizer=_optimizer(networks.generator, phase, steps),
+        average=networks.average,
+        discriminator=networks.discriminator,
+        discriminator_optimizer=optimizer,
+    )
+
+
+def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> keras.optimizers.Optimizer:
+    schedules = keras.optimizers.schedules
+    rate = phase.learning_rate
+    schedule: Any = rate.initial
+    if rate.decay == "cosine":
+        schedule = schedules.CosineDecay(rate.initial, steps)
+    elif rate.decay == "drop":
+        schedule = schedules.PiecewiseConstantDecay(
+            [(steps + 1) // 2 - 1], [rate.initial, rate.initial / 10]
+        )
+    optimizer = keras.optimizers.Adam(schedule, beta_1=0.9)
+    optimizer.build(network.trainable_variables)
+    return optimizer
+
+
+def state_arrays(state: TrainState) -> Arrays:
+    """Copies of all variables by part and position: weights, BN statistics, optimizer slots.
+
+    The copies are of their own: TensorFlow may write to the memory that `numpy()` shows.
+    """
+    return {
+        f"{part}/{number:04}": np.array(keras.ops.convert_to_numpy(variable))
+        for part, owner in state._asdict().items()
+        if owner is not None
+        for number, variable in enumerate(owner.variables)
+    }
+
+
+def set_state(state: TrainState, arrays: Arrays, where: str) -> None:
+    """Sets the state's variables; `where` names the arrays' origin.
+
+    Raises:
+        DamagedCheckpointError: If the arrays are another network's; the state is unchanged.
+    """
+    expected = {key: value.shape for key, value in state_arrays(state).items()}
+    if {key: value.shape for key, value in arrays.items()} != expected:
+        raise DamagedCheckpointError(f"{where}: holds the variables of another network")
+    for part, owner in state._asdict().items():
+        if owner is not None:
+            for number, variable in enumerate(owner.variables):
+                variable.assign(arrays[f"{part}/{number:04}"])

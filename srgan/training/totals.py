@@ -1,0 +1,34 @@
+"""What an epoch's steps measured, summed up. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+class EpochTotals:
+    """Sums over the steps of an epoch; a checkpoint holds those of an unfinished one."""
+
+    def __init__(self, sums: Mapping[str, float] | None = None) -> None:
+        """Begins an epoch, or goes on with one from its `sums`."""
+        self.sums: dict[str, float] = dict(sums or {})
+
+    def add_steps(self, names: Sequence[str], rows: npt.NDArray[np.float64]) -> None:
+        """Adds steps.
+
+        Args:
+            names: The terms.
+            rows: [steps, terms], all finite.
+        """
+        self.add(steps=len(rows))
+        self.add(**dict(zip(names, rows.sum(axis=0).tolist(), strict=True)))
+
+    def add(self, **amounts: float) -> None:
+        """Adds to sums by name."""
+        for name, amount in amounts.items():
+            self.sums[name] = self.sums.get(name, 0) + amount
+
+    def means(self, names: Sequence[str]) -> dict[str, float]:
+        """Means over the steps."""
+        steps = self.sums.get("steps", 0)
+        return {name: self.sums[name] / steps for name in names} if steps else {}

@@ -1,0 +1,121 @@
+"""A Ray Train worker: what it sets up before the training loop."""
+
+from typing import Any
+
+import ray.train
+from ray.train.collective import broadcast_from_rank_zero
+
+from data_pipeline.dataset import Batches, check_node_fits
+from data_pipeline.errors import UserError
+from data_pipeline.logs import configure_logging
+from data_pipeline.manifest import require_manifest
+from data_pipeline.patch_set import PatchSet
+from data_pipeline.storage import Storage, open_storage
+from srgan.config import Config, needed_extractors, parse_config
+from srgan.evaluation.benchmark import data_benchmark
+from srgan.run_layout import CONFIG_KEY, INITIAL_KEY
+from srgan.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
+from srgan.training.loop import Loop, Outcome
+from srgan.training.phases import plan_phases
+from srgan.training.saving import Saver
+from srgan.training.state import build_networks
+from srgan.training.stop_switch import StopRequest
+from srgan.training.strategy import configure_devices, make_strategy
+from srgan.training.validation import Validation
+from srgan.upscale import load_weights
+from srgan.vgg import FeatureExtractor
+from srgan.vgg_weights import read_vgg_weights
+
+
+def train_worker(
+    *, config_text: str, data_uri: str, run_uri: str, gpus: int, switch: Any
+) -> Outcome:
+    """Trains from the newest whole checkpoint, or from step 0, to the end or until asked to stop.
+
+    Args:
+        config_text: The configuration as YAML.
+        data_uri: DATA.
+        run_uri: RUN.
+        gpus: GPUs of this worker to mirror over; 0 for the CPU.
+        switch: A StopSwitch.
+
+    Raises:
+        UserError: If RUN is not seen from this node, DATA does not fit it, or the initial
+            generator does not fit the configuration.
+        DamagedShardError: If a shard is not what the manifest says.
+        DamagedCheckpointError: If every checkpoint is damaged.
+        NonFiniteError: Naming the term and the step; the last checkpoint stays.
+    """
+    configure_logging()
+    configure_devices(gpus)
+    context = ray.train.get_context()
+    strategy = make_strategy(context.get_world_size())
+    config = parse_config(config_text, "config")
+    data, run = open_storage(data_uri), open_storage(run_uri)
+    if run.size(CONFIG_KEY) is None:
+        raise UserError(
+            f"{run.uri}: the driver wrote it, and a worker's node does not see it; choose a --run "
+            "that all nodes share: a bucket, or a shared folder"
+        )
+    stop = StopRequest(switch)
+    manifest = require_manifest(data)
+    check_node_fits(data, manifest, config.batch.shuffle_shards)
+    checkpoint = _agreed_checkpoint(run)
+    patches = PatchSet(data, manifest)
+    batches = Batches(
+        patches,
+        manifest,
+        seed=config.seed,
+        global_batch=config.batch.global_batch,
+        hr_crop=config.batch.hr_crop,
+        permute_colours=config.batch.permute_colours,
+        shuffle_shards=config.batch.shuffle_shards,
+    )
+    with strategy.scope():
+        networks = build_networks(config, scale=manifest.settings.scale)
+        extractors = _extractors(config, run)
+    if checkpoint is None and config.initial_generator:
+        for network in (networks.generator, networks.average):
+            if network:
+                load_weights(network, run, INITIAL_KEY, config.initial_generator)
+    saver = None
+    if context.get_world_rank() == 0:
+        valid = data_benchmark(data_uri, None) if manifest.valid else None
+        saver = Saver(
+            config,
+            run,
+            scale=manifest.settings.scale,
+            step=checkpoint.position.step if checkpoint else 0,
+            validation=Validation(valid, config.validation_images) if valid else None,
+        )
+    loop = Loop(
+        config,
+        strategy,
+        networks,
+        extractors,
+        phases=plan_phases(config.phases, batches.epoch_steps),
+        batches=batches,
+        patches=patches,
+        saver=saver,
+        stop=stop,
+    )
+    if checkpoint:
+        loop.restore(checkpoint)
+    del checkpoint  # as large as the state
+    return loop.run()
+
+
+def _agreed_checkpoint(run: Storage) -> Checkpoint | None:
+    """The first worker chooses, so that all workers start from the same one."""
+    if ray.train.get_context().get_world_rank() == 0:
+        chosen = newest_checkpoint(run)
+        broadcast_from_rank_zero(chosen and chosen.name)
+        return chosen
+    name = broadcast_from_rank_zero(None)
+    return read_checkpoint(run, name) if name else None
+
+
+def _extractors(config: Config, run: Storage) -> dict[str, FeatureExtractor]:
+    names = needed_extractors(config)
+    weights = read_vgg_weights(run) if names else {}
+    return {name: FeatureExtractor(name, weights) for name in names}

@@ -1,0 +1,183 @@
+"""Two nodes of a real Ray, two workers in the gan phase, one of which is killed or drained."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+from tests.integration.test_path import (
+    CONFIG,
+    assert_same_end,
+    finish,
+    last_step,
+    start,
+    wait_until_still,
+)
+
+pytestmark = pytest.mark.slow
+
+GAN_BEGINS = 26
+DISTURBED_AT = 30
+STORE = 100 << 20
+
+
+class TwoNodes:
+    """A head without CPUs, and two nodes with room for a worker each."""
+
+    def __init__(self) -> None:
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self.add(), self.add()]
+        self.cluster.wait_for_nodes()
+
+    def add(self) -> Any:
+        return self.cluster.add_node(num_cpus=1, object_store_memory=STORE)
+
+    def training_workers(self) -> list[int]:
+        """Their process ids, the youngest last."""
+        raylets = [node.all_processes["raylet"][0].process.pid for node in self.nodes]
+        parents = ",".join(map(str, raylets))
+        found = subprocess.run(
+            ["pgrep", "-P", parents, "-f", "ray::RayTrainWorker"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def lose(self, node: Any) -> None:
+        """SIGKILL of all its processes; another node comes, as an autoscaler would bring it."""
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.nodes = [other for other in self.nodes if other is not node]
+        self.nodes.append(self.add())
+
+
+@pytest.fixture(scope="module")
+def cluster(node_cache) -> Iterator[TwoNodes]:
+    """Beside the session's own Ray, whose driver is this process."""
+    nodes = TwoNodes()
+    yield nodes
+    nodes.cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "two.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cluster, small_data, config) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    finish("train", *arguments(config, small_data, run), address=cluster.cluster.address)
+    return run
+
+
+def arguments(config: Path, data: Path, run: Path) -> list:
+    return ["--config", config, "--data", data, "--run", run, "--num-workers", 2]
+
+
+def disturb(process: subprocess.Popen, run: Path, how: Callable[[], None]) -> str:
+    """Does something to a run in its gan phase; waits for its end, which has to be a good one."""
+    deadline = time.monotonic() + 180
+    while last_step(run) < DISTURBED_AT:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    how()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def restarts(output: str) -> list[int]:
+    """The steps that the attempts of a run began with."""
+    return [int(part.split()[0]) for part in output.split("starting at step ")[1:]]
+
+
+def test_a_worker_is_killed(cluster, undisturbed, small_data, config, tmp_path):
+    run = tmp_path / "run"
+    process = start("train", *arguments(config, small_data, run), address=cluster.cluster.address)
+    output = disturb(process, run, lambda: os.kill(cluster.training_workers()[-1], signal.SIGKILL))
+    first, second = restarts(output)
+    assert first == 0
+    assert second >= DISTURBED_AT
+    assert_same_end(run, undisturbed)
+
+
+def test_a_node_is_killed(cluster, undisturbed, small_data, config, tmp_path):
+    run = tmp_path / "run"
+    process = start("train", *arguments(config, small_data, run), address=cluster.cluster.address)
+    output = disturb(process, run, lambda: cluster.lose(cluster.nodes[1]))
+    assert [step >= DISTURBED_AT for step in restarts(output)] == [False, True]
+    assert_same_end(run, undisturbed)
+
+
+def test_the_driver_is_killed(cluster, undisturbed, small_data, config, tmp_path):
+    run = tmp_path / "run"
+    address = cluster.cluster.address
+    process = start("train", *arguments(config, small_data, run), address=address)
+    while last_step(run) < DISTURBED_AT:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    saved = wait_until_still(run)
+    output = finish("train", *arguments(config, small_data, run), address=address)
+    assert restarts(output) == [saved]
+    assert_same_end(run, undisturbed)
+
+
+@pytest.fixture
+def own_cluster(node_cache) -> Iterator[TwoNodes]:
+    """For a test that leaves fewer nodes."""
+    nodes = TwoNodes()
+    yield nodes
+    nodes.cluster.shutdown()
+
+
+def test_a_node_is_announced_to_go(own_cluster, small_data, config, tmp_path):
+    """A preemption: a checkpoint is saved at once, and the run goes on with another node."""
+    run = tmp_path / "run"
+    address = own_cluster.cluster.address
+    more = ["--set", "checkpoints.every_steps=null", "--set", "phases.gan.epochs=25"]
+    process = start("train", *arguments(config, small_data, run), *more, address=address)
+    while last_step(run) < GAN_BEGINS:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    own_cluster.add()
+    node, deadline = own_cluster.nodes[1], int(1000 * (time.time() + 6))
+    GcsClient(address=address).drain_node(
+        node.node_id, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, "spot", deadline
+    )
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "a node is about to be taken away: saving" in output
+    first, second = restarts(output)
+    assert first == 0
+    assert second >= GAN_BEGINS
+
+
+def test_an_elastic_run_goes_on_with_fewer_workers(own_cluster, small_data, config, tmp_path):
+    run = tmp_path / "run"
+    given = [*arguments(config, small_data, run)[:-1], "1:2"]
+    process = start("train", *given, address=own_cluster.cluster.address)
+    output = disturb(
+        process,
+        run,
+        lambda: own_cluster.cluster.remove_node(own_cluster.nodes[1], allow_graceful=False),
+    )
+    assert "MultiWorkerMirroredStrategy, 2 worker(s)" in output
+    assert "OneDeviceStrategy, 1 worker(s)" in output
+    first, second = restarts(output)
+    assert first == 0
+    assert second >= DISTURBED_AT

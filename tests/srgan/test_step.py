@@ -1,0 +1,135 @@
+"""What a step can do besides: averages, clipping, skipping, XLA, half precision."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from srgan import losses
+from srgan.training.state import state_arrays
+from tests.srgan.session import Session, config
+
+
+@pytest.fixture(autouse=True)
+def _restore_precision():
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float32")
+
+
+def flat(network: keras.Model) -> np.ndarray:
+    return np.concatenate([np.ravel(value) for value in network.get_weights()])
+
+
+def test_the_average_follows_the_generator(small_data):
+    """After every step it is 0.8 of itself and 0.2 of the generator, batch statistics included."""
+    session = Session(
+        small_data, config("float64", "true", more="generator_average: 0.8"), 1, "gan"
+    )
+    generator, average = session.networks.generator, session.networks.average
+    expected = flat(generator)
+    np.testing.assert_array_equal(flat(average), expected)
+    for step in range(3):
+        session.train(step, step + 1)
+        expected = 0.8 * expected + 0.2 * flat(generator)
+    np.testing.assert_allclose(flat(average), expected, rtol=1e-12)
+    assert any(key.startswith("average/") for key in state_arrays(session.state))
+
+
+def test_the_average_does_not_change_the_training(small_data):
+    plain = Session(small_data, config("float32", "true"), 1, "gan")
+    averaged = Session(
+        small_data, config("float32", "true", more="generator_average: 0.8"), 1, "gan"
+    )
+    for session in (plain, averaged):
+        session.train(0, 3)
+    for network in ("generator", "discriminator"):
+        one, other = (flat(getattr(session.networks, network)) for session in (plain, averaged))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_clipping_scales_to_the_global_norm():
+    """What the replicas hand on adds up to the clipped sum of their gradients."""
+    from srgan.training.step import _clip
+
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+    halves = [tf.constant([3.0, 0.0], tf.float64), tf.constant([[4.0]], tf.float64)]
+
+    def step():
+        index = tf.distribute.get_replica_context().replica_id_in_sync_group
+        own = [half * tf.cast(index, tf.float64) * 2 for half in halves]  # (0, 0) and (6, 8)
+        return _clip(own, 5.0, 2)
+
+    shares = strategy.run(step)
+    totals = [strategy.reduce("SUM", share, axis=None).numpy() for share in shares]
+    np.testing.assert_allclose(totals[0], [3.0, 0.0], rtol=1e-6)  # of norm 10, made 5
+    np.testing.assert_allclose(totals[1], [[4.0]], rtol=1e-6)
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """Makes the MSE of a session's third call of a step not a number."""
+    calls = tf.Variable(0)
+    clean = losses.pixel_mse
+
+    def poisoned(hr, sr):
+        bad = tf.equal(calls.assign_add(1), 3)
+        return clean(hr, sr) * tf.where(bad, tf.cast(float("nan"), sr.dtype), 1)
+
+    monkeypatch.setattr(losses, "pixel_mse", poisoned)
+
+
+def test_a_step_that_is_not_finite_is_told(small_data, poison):
+    session = Session(small_data, config("float32", "true"), 1, "gan")
+    terms = session.terms(0, 4)
+    for name in ("mse", "generator_loss", "generator_gradient"):
+        assert np.isfinite(terms[name]).tolist() == [True, True, False, False], name
+    assert np.isnan(flat(session.networks.generator)).any()
+
+
+def test_a_step_that_is_not_finite_changes_nothing_if_it_may_be_skipped(small_data, poison):
+    settings = config("float32", "true", more="failures: {skip_steps: 1}")
+    session = Session(small_data, settings, 1, "gan")
+    session.train(0, 2)
+    before = state_arrays(session.state)
+    terms = session.terms(2, 3)
+    assert not np.isfinite(terms["mse"]).any()
+    after = state_arrays(session.state)
+    for key, value in before.items():
+        assert value.tobytes() == after[key].tobytes(), key
+    assert np.isfinite(session.train(3, 4))
+    assert int(session.state.generator_optimizer.iterations.numpy()) == 3
+
+
+def test_being_ready_to_skip_does_not_change_the_training(small_data):
+    settings = (
+        config("float32", "true"),
+        config("float32", "true", more="failures: {skip_steps: 1}"),
+    )
+    plain, ready = (Session(small_data, one, 1, "gan") for one in settings)
+    for session in (plain, ready):
+        session.train(0, 3)
+    np.testing.assert_array_equal(flat(plain.networks.generator), flat(ready.networks.generator))
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "gan"])
+def test_xla_gives_equal_results(small_data, phase):
+    """Within the rounding of float32 sums in another order."""
+    plain = Session(small_data, config("float32", "true"), 1, phase)
+    compiled = Session(small_data, config("float32", "true", more="xla: true"), 1, phase)
+    one, other = (session.terms(0, 3) for session in (plain, compiled))
+    for name, values in one.items():
+        np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "gan"])
+def test_half_precision_gives_nearly_equal_results(small_data, phase):
+    full = Session(small_data, config("float32", "true"), 1, phase)
+    half = Session(small_data, config("mixed_bfloat16", "true"), 1, phase)
+    for network in (half.networks.generator, half.networks.discriminator):
+        assert network.output.dtype == "float32"
+        assert network.layers[1].compute_dtype == "bfloat16"
+        assert all(variable.dtype == "float32" for variable in network.variables)
+    one, other = (session.terms(0, 3) for session in (full, half))
+    for name, values in one.items():
+        np.testing.assert_allclose(other[name], values, rtol=0.03, atol=0.02, err_msg=name)
