@@ -1,0 +1,186 @@
+"""What a training step costs, and what Ray, data, logging and checkpoints add to it.
+
+python -m benchmarks.train_step [--photographs FOLDER] [--mosaics 8] [--rounds 1] [--hr-crop 96]
+
+The paper's sizes (`configs/paper.yaml`; VGG19's weights are random, which costs the same) on images
+of DIV2K's size, for both phases, in turns: `jobs.train` as a person runs it, without validation
+images, and the same compiled steps and batches in a plain loop without Ray, which saves nothing.
+An epoch's figures come from metrics.jsonl; a phase's first epoch, which compiles, does not count.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import Figures, data_settings, image_files, medians, print_result
+from srgan.config import Config, load_config, parse_config
+
+_ROOT = Path(__file__).parent.parent
+_EPOCHS = {"pretrain": 4, "gan": 2}
+_MINUTES_BETWEEN_CHECKPOINTS = 10  # the default
+
+
+def main() -> None:
+    """Runs the rounds and prints the medians of their figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photographs")
+    parser.add_argument("--mosaics", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--hr-crop", type=int, default=96)
+    parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.plain:
+        print(json.dumps(_plain_loop(*args.plain)))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = _prepare(folder, args.photographs, args.mosaics)
+        rounds = [_round(folder, number, args.hr_crop) for number in range(args.rounds)]
+    result: dict[str, Any] = {
+        "cpus": os.cpu_count(),
+        "rounds": args.rounds,
+        "global_batch": config.batch.global_batch,
+        "hr_crop": args.hr_crop,
+    }
+    for phase in _EPOCHS:
+        result[phase] = medians([one[phase] for one in rounds])
+    print_result(result)
+
+
+def _prepare(folder: Path, photographs: str | None, mosaics: int) -> Config:
+    from data_pipeline.build import prepare
+    from srgan.vgg import weight_shapes
+
+    image_files(photographs, folder / "images", mosaics)
+    prepare(data_settings("arrow", folder / "images"), str(folder / "data"))
+    draw = np.random.default_rng(0)
+    np.savez(
+        folder / "vgg.npz",
+        **{
+            key: draw.normal(0, 0.05, shape).astype(np.float32)
+            for key, shape in weight_shapes("vgg54").items()
+        },
+    )
+    return load_config(_ROOT / "configs/paper.yaml")
+
+
+def _overrides(folder: Path, hr_crop: int) -> list[str]:
+    lengths = [
+        f"phases.{phase}.{key}={value}"
+        for phase, epochs in _EPOCHS.items()
+        for key, value in (("steps", "null"), ("epochs", epochs))
+    ]
+    return [*lengths, f"vgg_weights={folder}/vgg.npz", f"batch.hr_crop={hr_crop}"]
+
+
+def _round(folder: Path, number: int, hr_crop: int) -> dict[str, Figures]:
+    run = folder / f"run{number}"
+    command = [sys.executable, "-m", "jobs.train", "--config", "configs/paper.yaml"]
+    command += ["--data", str(folder / "data"), "--run", str(run)]
+    for override in _overrides(folder, hr_crop):
+        command += ["--set", override]
+    subprocess.run(command, cwd=_ROOT, check=True)  # noqa: S603
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    command = [sys.executable, "-m", "benchmarks.train_step", "--plain", str(folder), str(run)]
+    output = subprocess.run(command, cwd=_ROOT, check=True, capture_output=True, text=True)  # noqa: S603
+    plain = json.loads(output.stdout.splitlines()[-1])
+    return {phase: _figures(phase, records, plain[phase]) for phase in _EPOCHS}
+
+
+def _figures(phase: str, records: list[dict[str, Any]], plain: Figures) -> Figures:
+    steady = [record for record in records if record["phase"] == phase and record["epoch"] > 1]
+    mean = {
+        name: float(np.mean([record[name] for record in steady]))
+        for name in (
+            "seconds_per_step",
+            "patches_per_second",
+            "outside_seconds_per_step",
+            "save_seconds",
+        )
+    }
+    step = mean["seconds_per_step"]
+    return {
+        "seconds_per_step": step,
+        "patches_per_second": mean["patches_per_second"],
+        "share_outside_the_compiled_steps": mean["outside_seconds_per_step"] / step,
+        "seconds_per_step_without_ray": plain["data"],
+        "against_without_ray": step / plain["data"],
+        "seconds_per_step_without_ray_and_data": plain["no_data"],
+        "share_of_data": 1 - plain["no_data"] / plain["data"],
+        "seconds_a_checkpoint_stalls": mean["save_seconds"],
+        "share_of_a_checkpoint_every_10_minutes": mean["save_seconds"]
+        / (60 * _MINUTES_BETWEEN_CHECKPOINTS),
+    }
+
+
+def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
+    """Seconds per step of every phase after its first epoch: with data, and with one batch."""
+    import tensorflow as tf
+
+    cpus = os.cpu_count() or 1
+    tf.config.threading.set_intra_op_parallelism_threads(cpus)
+    tf.config.threading.set_inter_op_parallelism_threads(cpus)
+
+    from data_pipeline.dataset import Batches
+    from data_pipeline.manifest import require_manifest
+    from data_pipeline.patch_set import PatchSet
+    from data_pipeline.storage import open_storage
+    from srgan.training.phases import plan_phases
+    from srgan.training.state import begin_phase, build_networks
+    from srgan.training.step import make_train_call
+    from srgan.training.strategy import make_strategy
+    from srgan.vgg import FeatureExtractor
+    from srgan.vgg_weights import read_vgg_weights
+
+    config = parse_config((Path(run) / "config.yaml").read_text(), "config")
+    data = open_storage(f"{folder}/data")
+    manifest = require_manifest(data)
+    strategy = make_strategy(workers=1)
+    with strategy.scope():
+        networks = build_networks(config, scale=4)
+        extractors = {"vgg54": FeatureExtractor("vgg54", read_vgg_weights(open_storage(run)))}
+    batches = Batches(
+        PatchSet(data, manifest),
+        manifest,
+        seed=config.seed,
+        global_batch=config.batch.global_batch,
+        hr_crop=config.batch.hr_crop,
+    )
+    seconds = {}
+    for phase in plan_phases(config.phases, batches.epoch_steps):
+        with strategy.scope():
+            state = begin_phase(networks, phase.config, steps=phase.steps)
+        call = make_train_call(strategy, state, config, phase.config, extractors)
+        dataset = batches.dataset(
+            start=phase.start, stop=phase.stop, replicas=[0], num_replicas=1, endless=True
+        )
+        first = next(iter(dataset.take(1)))
+        sources = {"data": dataset, "no_data": tf.data.Dataset.from_tensors(first).repeat()}
+        iterators = {
+            name: iter(strategy.distribute_datasets_from_function(lambda _, data=source: data))
+            for name, source in sources.items()
+        }
+        spent = dict.fromkeys(sources, 0.0)
+        calls = range(0, batches.epoch_steps * (phase.epochs - 1), config.steps_per_call)
+        for number in range(-1, len(calls)):  # the first one compiles
+            for name, iterator in iterators.items():  # in turns
+                started = time.monotonic()
+                steps = tf.constant(config.steps_per_call)
+                call(iterator, steps, tf.zeros(3, tf.float64)).terms.numpy()
+                spent[name] += time.monotonic() - started if number >= 0 else 0
+        seconds[phase.name] = {
+            name: total / (len(calls) * config.steps_per_call) for name, total in spent.items()
+        }
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
