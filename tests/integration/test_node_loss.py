@@ -1,4 +1,4 @@
-"""Two nodes of a real Ray, two workers in the gan phase, one of which is killed or drained."""
+"""Two nodes of a real Ray, two workers in the gan phase, one of which is killed."""
 
 import os
 import signal
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
-from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from tests.integration.test_path import (
     CONFIG,
@@ -24,7 +22,6 @@ from tests.integration.test_path import (
 
 pytestmark = pytest.mark.slow
 
-GAN_BEGINS = 26
 DISTURBED_AT = 30
 STORE = 100 << 20
 
@@ -143,28 +140,6 @@ def own_cluster(node_cache) -> Iterator[TwoNodes]:
     nodes = TwoNodes()
     yield nodes
     nodes.cluster.shutdown()
-
-
-def test_a_node_is_announced_to_go(own_cluster, small_data, config, tmp_path):
-    """A preemption: a checkpoint is saved at once, and the run goes on with another node."""
-    run = tmp_path / "run"
-    address = own_cluster.cluster.address
-    more = ["--set", "checkpoints.every_steps=null", "--set", "phases.gan.epochs=25"]
-    process = start("train", *arguments(config, small_data, run), *more, address=address)
-    while last_step(run) < GAN_BEGINS:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    own_cluster.add()
-    node, deadline = own_cluster.nodes[1], int(1000 * (time.time() + 6))
-    GcsClient(address=address).drain_node(
-        node.node_id, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, "spot", deadline
-    )
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    assert "a node is about to be taken away: saving" in output
-    first, second = restarts(output)
-    assert first == 0
-    assert second >= GAN_BEGINS
 
 
 def test_an_elastic_run_goes_on_with_fewer_workers(own_cluster, small_data, config, tmp_path):

@@ -191,9 +191,12 @@ def test_a_checkpoint_that_is_refused(server, bucket, prepared, config, monkeypa
     with monkeypatch.context() as patch, faulty(server, every=1 << 30) as proxy:
         use_server(patch, proxy.server)
         proxy.denies = denies
-        error = refusal(2, "train", *arguments)
-    assert "denies PutObject" in error
-    assert f"{bucket.uri}/lost" in error
+        process = start("train", *arguments)
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, output
+    (error,) = (line for line in output.splitlines() if line.startswith("error: "))
+    assert error.startswith(f"error: {bucket.uri}/lost: ")
+    assert "denies PutObject; grant these credentials" in error
     saved = [key for key in bucket.contents("lost") if key.endswith("checkpoint.json")]
     assert saved
     step = max(json.loads(bucket.get(f"lost/{key}"))["step"] for key in saved)
