@@ -195,7 +195,7 @@ def test_a_checkpoint_that_is_refused(server, bucket, prepared, config, monkeypa
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 2, output
     (error,) = (line for line in output.splitlines() if line.startswith("error: "))
-    assert error.startswith(f"error: {bucket.uri}/lost: ")
+    assert error.startswith(f"error: {bucket.uri}/lost/checkpoints/")
     assert "denies PutObject; grant these credentials" in error
     saved = [key for key in bucket.contents("lost") if key.endswith("checkpoint.json")]
     assert saved
