@@ -91,7 +91,8 @@ def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> keras.op
         schedule = schedules.PiecewiseConstantDecay(
             [(steps + 1) // 2 - 1], [rate.initial, rate.initial / 10]
         )
-    optimizer = keras.optimizers.Adam(schedule, beta_1=0.9)
+    # Named, or its number would tell how many phases this process has begun.
+    optimizer = keras.optimizers.Adam(schedule, beta_1=0.9, name=f"{network.name}_adam")
     optimizer.build(network.trainable_variables)
     return optimizer
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -77,6 +78,9 @@ class Session:
             hr_crop=config.batch.hr_crop,
             permute_colours=config.batch.permute_colours,
         )
+        # As in a worker's process, layers are numbered from the start: TensorFlow's graphs order
+        # some sums by their names, which then round differently.
+        keras.utils.clear_session()
         devices = [f"/cpu:{number}" for number in range(replicas)]
         self.strategy = local_strategy(devices)
         with self.strategy.scope():
@@ -130,6 +134,13 @@ class Session:
         assert checkpoint is not None
         set_state(self.state, checkpoint.arrays, checkpoint.name)
         return checkpoint.position.step
+
+
+def assert_same_bytes(expected, found) -> None:
+    """Two states' arrays are equal, every bit."""
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        assert value.tobytes() == found[key].tobytes(), key
 
 
 def limit_devices() -> None:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from srgan.training.state import state_arrays
-from tests.srgan.session import TOTAL_STEPS, Session, config, train_apart
+from tests.srgan.session import TOTAL_STEPS, Session, assert_same_bytes, config, train_apart
 
 
 @pytest.fixture(autouse=True)
@@ -214,12 +214,6 @@ def test_resume_of_two_replicas_in_new_processes_is_bit_exact(small_data, tmp_pa
     train_apart(small_data, tmp_path / "parts", 0, 5, **settings)
     parts = train_apart(small_data, tmp_path / "parts", 5, TOTAL_STEPS, **settings)
     assert_same_bytes(whole, parts)
-
-
-def assert_same_bytes(expected, found):
-    assert expected.keys() == found.keys()
-    for key, value in expected.items():
-        assert value.tobytes() == found[key].tobytes(), key
 
 
 def test_the_loss_is_the_mean_over_the_global_batch(small_data):
