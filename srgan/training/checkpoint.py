@@ -5,7 +5,6 @@ import io
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,7 +89,7 @@ def newest_checkpoint(run: Storage) -> Checkpoint | None:
     Raises:
         DamagedCheckpointError: If there are checkpoints, and all of them are damaged.
     """
-    names = _names(run)
+    names = [name for name, _ in _metas(run)]
     for name in names:
         try:
             return read_checkpoint(run, name)
@@ -106,10 +105,7 @@ def newest_checkpoint(run: Storage) -> Checkpoint | None:
 
 def newest_position(run: Storage) -> Position | None:
     """Where the run is, told without reading arrays; None before its first checkpoint."""
-    for name in _names(run):
-        with suppress(DamagedCheckpointError):
-            return _position(_read_meta(run, name))
-    return None
+    return next((_position(meta) for _, meta in _metas(run) if meta), None)
 
 
 def tidy_checkpoints(run: Storage, *, keep: int) -> None:
@@ -119,7 +115,7 @@ def tidy_checkpoints(run: Storage, *, keep: int) -> None:
     it would refuse the run, which needs no list to go on. Checkpoints that are in no list are
     deleted, but for the newest `keep` and the newest whole one.
     """
-    names = _names(run)
+    names = [name for name, _ in _metas(run)]
     listed = _listed_by_ray(run)
     if listed is None or not listed <= set(names):
         _log.warning("%s/%s: is damaged or outdated, made anew", run.uri, _RAY_STATE)
@@ -148,18 +144,17 @@ def _listed_by_ray(run: Storage) -> set[str] | None:
         return None
 
 
-def _names(run: Storage) -> list[str]:
-    """The run's checkpoints, the one of the latest step first; none is verified."""
-    found = []
+def _metas(run: Storage) -> list[tuple[str, dict[str, Any] | None]]:
+    """The run's checkpoints and what describes them, if it reads; latest step first."""
+    found: list[tuple[str, dict[str, Any] | None]] = []
     for item in run.list(f"{CHECKPOINTS}/"):
         if item.key.endswith(f"/{CHECKPOINT_META}"):
             name = item.key.split("/")[1]
             try:
-                step = _read_meta(run, name)["step"]
+                found.append((name, _read_meta(run, name)))
             except DamagedCheckpointError:
-                step = -1
-            found.append((step, name))
-    return [name for _, name in sorted(found, reverse=True)]
+                found.append((name, None))
+    return sorted(found, key=lambda one: (one[1]["step"] if one[1] else -1, one[0]), reverse=True)
 
 
 def _key(name: str, file: str) -> str:

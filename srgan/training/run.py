@@ -78,12 +78,13 @@ def train(
         provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
         if config.initial_generator and not position:
             run.write(INITIAL_KEY, _read_initial(config.initial_generator))
-        run.write(CONFIG_KEY, dump_config(config).encode())
+        config_text = dump_config(config)
+        run.write(CONFIG_KEY, config_text.encode())
         run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
         run.delete_partial()
         tidy_checkpoints(run, keep=config.checkpoints.keep)
         arguments = {
-            "config_text": dump_config(config),
+            "config_text": config_text,
             "data_uri": data.uri,
             "run_uri": run.uri,
             "gpus": scaling.gpus,

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.integration.test_path import (
-    CONFIG,
     assert_same_end,
     finish,
+    interrupt,
     last_step,
     start,
+    wait_until,
     wait_until_still,
 )
 
@@ -66,13 +66,6 @@ def cluster(node_cache) -> Iterator[TwoNodes]:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("config") / "two.yaml"
-    path.write_text(CONFIG)
-    return path
-
-
-@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, cluster, small_data, config) -> Path:
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     finish("train", *arguments(config, small_data, run), address=cluster.cluster.address)
@@ -85,11 +78,7 @@ def arguments(config: Path, data: Path, run: Path) -> list:
 
 def disturb(process: subprocess.Popen, run: Path, how: Callable[[], None]) -> str:
     """Does something to a run in its gan phase; waits for its end, which has to be a good one."""
-    deadline = time.monotonic() + 180
-    while last_step(run) < DISTURBED_AT:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(process, lambda: last_step(run) >= DISTURBED_AT, seconds=180)
     how()
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -123,11 +112,7 @@ def test_the_driver_is_killed(cluster, undisturbed, small_data, config, tmp_path
     run = tmp_path / "run"
     address = cluster.cluster.address
     process = start("train", *arguments(config, small_data, run), address=address)
-    while last_step(run) < DISTURBED_AT:
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
+    interrupt(process, signal.SIGKILL, lambda: last_step(run) >= DISTURBED_AT)
     saved = wait_until_still(run)
     output = finish("train", *arguments(config, small_data, run), address=address)
     assert restarts(output) == [saved]

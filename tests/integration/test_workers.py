@@ -16,6 +16,7 @@ from srgan.training.checkpoint import Checkpoint, newest_checkpoint
 from srgan.training.fit import fit
 from srgan.training.resources import Workers
 from srgan.training.run import _worker
+from tests.srgan.session import assert_same_bytes
 
 CONFIG = """
 seed: 1
@@ -121,9 +122,7 @@ def whole(small_data, tmp_path_factory) -> Checkpoint:
 
 def assert_equal(found: Checkpoint, expected: Checkpoint) -> None:
     assert found.position == expected.position
-    assert found.arrays.keys() == expected.arrays.keys()
-    for key, value in expected.arrays.items():
-        assert value.tobytes() == found.arrays[key].tobytes(), key
+    assert_same_bytes(expected.arrays, found.arrays)
 
 
 def test_what_is_not_finite_ends_the_run_at_once(small_data, tmp_path):
