@@ -1,5 +1,6 @@
 """PSNR and SSIM by the protocol of super-resolution papers. Pure functions."""
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -13,6 +14,7 @@ _PEAK = 255.0
 _WINDOW = 11
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
+_STRIPE = 64  # rows of windows at a time: what they need stays in the cache
 
 
 class Scores(NamedTuple):
@@ -25,7 +27,7 @@ class Scores(NamedTuple):
 
 
 def score(hr: Image, sr: Image, *, border: int) -> Scores:
-    """Scores one image.
+    """Scores one image, a few rows at a time: the memory does not grow with the image.
 
     Args:
         hr: uint8 [H, W, 1 or 3]. A grey image is scored on its own values, everywhere.
@@ -43,9 +45,28 @@ def score(hr: Image, sr: Image, *, border: int) -> Scores:
     if not can_be_scored(hr, border=border):
         raise ValueError(f"{hr.shape[1]}x{hr.shape[0]} pixels are too few to score with SSIM")
     inner = slice(border, -border) if border else slice(None)
-    one, other = (image[inner, inner].astype(np.float64) for image in (hr, sr))
-    y_one, y_other = luma(one), luma(other)
-    return Scores(psnr(one, other), psnr(y_one, y_other), ssim(one, other), ssim(y_one, y_other))
+    hr, sr = hr[inner, inner], sr[inner, inner]
+    if np.array_equal(hr, sr):
+        return Scores(math.inf, math.inf, 1.0, 1.0)
+    height, width, channels = hr.shape
+    squares = np.zeros(channels + 1)  # the last is luma
+    similarities = np.zeros(channels + 1)
+    windows = height - _WINDOW + 1
+    for top in range(0, windows, _STRIPE):
+        bottom = min(top + _STRIPE, windows)
+        rows = slice(top, bottom + _WINDOW - 1)
+        one, other = (_with_luma(image[rows].astype(np.float64)) for image in (hr, sr))
+        similarities += _similarities(one, other).sum(axis=(0, 1))
+        new = slice(0, None if bottom == windows else bottom - top)  # others come again
+        squares += ((one[new] - other[new]) ** 2).sum(axis=(0, 1))
+    errors = squares / (height * width)
+    similarities /= windows * (width - _WINDOW + 1)
+    return Scores(
+        _decibels(errors[:-1].mean()),
+        _decibels(errors[-1]),
+        float(similarities[:-1].mean()),
+        float(similarities[-1]),
+    )
 
 
 def can_be_scored(hr: Image, *, border: int) -> bool:
@@ -68,10 +89,9 @@ def luma(image: Floats) -> Floats:
     return (image @ weights)[:, :, None] + 16
 
 
-def psnr(one: Floats, other: Floats) -> float:
+def psnr(one: Image | Floats, other: Image | Floats) -> float:
     """Peak signal-to-noise ratio in dB for values in [0, 255]; inf where they are equal."""
-    error = float(np.mean((one - other) ** 2))
-    return float(10 * np.log10(_PEAK**2 / error)) if error else float("inf")
+    return _decibels(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
 
 
 def ssim(one: Floats, other: Floats) -> float:
@@ -87,14 +107,25 @@ def ssim(one: Floats, other: Floats) -> float:
     Returns:
         At most 1, which equal images reach.
     """
+    return float(_similarities(one, other).mean())
+
+
+def _decibels(squared_error: float | np.floating) -> float:
+    return float(10 * np.log10(_PEAK**2 / squared_error)) if squared_error else math.inf
+
+
+def _with_luma(image: Floats) -> Floats:
+    return np.concatenate([image, luma(image)], axis=2)
+
+
+def _similarities(one: Floats, other: Floats) -> Floats:
+    """SSIM of every whole window: [H - 10, W - 10, C]."""
     c1, c2 = (_K1 * _PEAK) ** 2, (_K2 * _PEAK) ** 2
     mean_one, mean_other = _window_mean(one), _window_mean(other)
-    variance_one = _window_mean(one * one) - mean_one**2
-    variance_other = _window_mean(other * other) - mean_other**2
-    covariance = _window_mean(one * other) - mean_one * mean_other
-    luminance = (2 * mean_one * mean_other + c1) / (mean_one**2 + mean_other**2 + c1)
-    structure = (2 * covariance + c2) / (variance_one + variance_other + c2)
-    return float(np.mean(luminance * structure))
+    product, squares = mean_one * mean_other, mean_one**2 + mean_other**2
+    covariance = _window_mean(one * other) - product
+    variances = _window_mean(one * one + other * other) - squares
+    return (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
 
 
 def _window_mean(image: Floats) -> Floats:

@@ -34,6 +34,17 @@ def test_equals_scikit_image_and_tensorflow(pair):
     assert psnr(one, other) == pytest.approx(float(tf.image.psnr(one, other, 255)), abs=1e-4)
 
 
+@pytest.mark.parametrize("height", [19, 82, 83, 210])
+def test_a_score_by_stripes_is_that_of_the_whole_image(height):
+    hr = photograph("coffee.png")[:height, :250]
+    sr = imresize(imresize(hr, 0.25), 4)[:height, :250]
+    one, other = (image[4:-4, 4:-4].astype(np.float64) for image in (hr, sr))
+    y_one, y_other = luma(one), luma(other)
+    expected = (psnr(one, other), psnr(y_one, y_other), ssim(one, other), ssim(y_one, y_other))
+    assert score(hr, sr, border=4) == pytest.approx(expected, abs=1e-10)
+    assert expected[2] == pytest.approx(float(tf.image.ssim(one, other, 255)), abs=1e-4)
+
+
 def test_luma_is_limited_range():
     colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]]], np.float64)
     np.testing.assert_allclose(luma(colours)[0, :, 0], [16, 235, 16 + 65.481], atol=1e-9)
