@@ -1,12 +1,14 @@
-"""Stored generators: loaded, and their weights taken over."""
+"""Images through a generator, whole and in tiles; stored generators, loaded and taken over."""
 
+import keras
 import numpy as np
 import pytest
 
 from data_pipeline.errors import UserError
 from data_pipeline.storage import open_storage
 from srgan.networks import generator
-from srgan.upscale import load_weights, save_generator
+from srgan.upscale import in_tiles, load_weights, save_generator, super_resolve
+from tests.conftest import photograph
 
 
 def test_the_weights_of_a_stored_generator_are_taken_over(tmp_path):
@@ -27,3 +29,68 @@ def test_a_generator_of_another_size_is_refused_and_changes_nothing(tmp_path):
         load_weights(other, storage, "g.keras", "run/g.keras")
     for one, two in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_super_resolve_rounds_to_the_nearest_level():
+    """By a network that doubles the contrast: half of its values are beyond [-1, 1]."""
+    image = keras.Input((None, None, 3))
+    network = keras.Model(image, keras.layers.Rescaling(4, -2.01)(image))
+    lr = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    values = lr / np.float64(255) * 4 - 2.01
+    expected = np.clip(np.floor((values + 1) * 127.5 + 0.5), 0, 255)
+    sr = super_resolve(network, lr)
+    assert (sr.min(), sr.max()) == (0, 255)
+    np.testing.assert_array_equal(sr, expected)
+
+
+@pytest.mark.parametrize("shape", [(300, 451), (96, 300), (129, 64)])
+def test_tiles_equal_the_whole_image(shape, monkeypatch):
+    """By a network with batch normalisation whose pixels see 20 LR pixels far."""
+    keras.utils.set_random_seed(0)
+    network = generator(blocks=6, filters=8)
+    draw = np.random.default_rng(0)
+    for weight in network.weights:
+        if "gamma" in weight.path or "moving_variance" in weight.path:
+            weight.assign(draw.uniform(0.5, 2, weight.shape))
+    lr = photograph("chelsea.png")[: shape[0], : shape[1]]
+    monkeypatch.setattr("srgan.upscale._TRUNK_TILE", 128)
+    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 48)
+    tiled = super_resolve(network, lr)
+    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 1000)
+    whole = super_resolve(network, lr)
+    assert whole.std() > 5
+    difference = np.abs(tiled.astype(int) - whole)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-5
+
+
+@pytest.mark.parametrize("side", [40, 64, 97])
+@pytest.mark.parametrize("shape", [(300, 200), (64, 129), (40, 40), (1, 500)])
+def test_tiles_see_a_halo_around_what_is_kept(shape, side):
+    """A pixel of a box filter is right where the window has all its neighbours."""
+    halo = 10
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3))
+    windows = []
+
+    def sums(window):
+        windows.append(window.shape)
+        wide = np.pad(window, ((halo, halo), (halo, halo), (0, 0)))
+        steps = [
+            np.roll(wide, shift, axis)[halo:-halo, halo:-halo]
+            for axis in (0, 1)
+            for shift in (-halo, halo)
+        ]
+        return np.sum(steps, axis=0).repeat(2, axis=0).repeat(2, axis=1)
+
+    expected = sums(image)
+    windows.clear()
+    np.testing.assert_array_equal(in_tiles(sums, image, halo=halo, side=side), expected)
+    assert max(max(window[:2]) for window in windows) <= side
+    assert len(set(windows)) == 1  # one graph, one choice of algorithms
+
+
+def test_a_large_image_and_an_unknown_layer_are_refused():
+    image = keras.Input((None, None, 3))
+    network = keras.Model(image, keras.layers.Rescaling(2, -1)(image), name="other")
+    with pytest.raises(UserError, match="other: has a layer Rescaling: cannot upscale a large"):
+        super_resolve(network, np.zeros((129, 8, 3), np.uint8))
