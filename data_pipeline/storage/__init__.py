@@ -1,11 +1,15 @@
 """Object storage behind one small interface: a local folder, or a prefix of an S3 bucket."""
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data_pipeline.errors import UserError
 from data_pipeline.storage.interface import ReadableStorage, Storage, StoredObject
 from data_pipeline.storage.local import LocalStorage
+
+_READERS = 8
 
 __all__ = [
     "LocalStorage",
@@ -14,6 +18,7 @@ __all__ = [
     "StoredObject",
     "open_file",
     "open_storage",
+    "read_many",
 ]
 
 
@@ -39,6 +44,16 @@ def open_storage(uri: str) -> Storage:
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; pass a folder")
     return LocalStorage(root)
+
+
+def read_many(storage: ReadableStorage, keys: Sequence[str]) -> dict[str, bytes]:
+    """The contents of small objects by key, a few at a time: a server answers slowly, not little.
+
+    Raises:
+        FileNotFoundError: If one is not there.
+    """
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(keys, pool.map(storage.read, keys), strict=True))
 
 
 def open_file(uri: str) -> tuple[Storage, str]:

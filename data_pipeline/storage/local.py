@@ -49,18 +49,18 @@ class LocalStorage:
     def size(self, key: str) -> int | None:
         """See Storage."""
         try:
-            found = (self._root / key).stat()
+            found = self.path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def read(self, key: str) -> bytes:
         """See Storage."""
-        return (self._root / key).read_bytes()
+        return self.path(key).read_bytes()
 
     def stream(self, key: str) -> Iterator[bytes]:
         """See Storage."""
-        with (self._root / key).open("rb") as file:
+        with self.path(key).open("rb") as file:
             while block := file.read(_BLOCK):
                 yield block
 
@@ -71,7 +71,7 @@ class LocalStorage:
 
     def write_new(self, key: str, data: bytes) -> None:
         """See Storage."""
-        final = self._root / key
+        final = self.path(key)
         with self._partial(final) as path:
             path.write_bytes(data)
             _finish(path)
@@ -80,7 +80,7 @@ class LocalStorage:
     @contextmanager
     def stage(self, key: str) -> Iterator[Path]:
         """See Storage."""
-        final = self._root / key
+        final = self.path(key)
         with self._partial(final) as path:
             yield path
             _finish(path)
@@ -102,12 +102,18 @@ class LocalStorage:
             os.close(handle)
 
     def path(self, key: str) -> Path:
-        """The object's file: local data is read in place."""
+        """The object's file: local data is read in place.
+
+        Raises:
+            UserError: If the key, which may come from a manifest, leads out of the folder.
+        """
+        if key.startswith("/") or ".." in key.split("/"):
+            raise UserError(f"{self.uri}: the key {key!r} leads out of it; prepare it anew")
         return self._root / key
 
     def delete(self, key: str) -> None:
         """See Storage."""
-        path = self._root / key
+        path = self.path(key)
         path.unlink(missing_ok=True)
         for folder in path.parents:
             if folder == self._root:

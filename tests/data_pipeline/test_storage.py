@@ -3,7 +3,7 @@ import os
 import pytest
 
 from data_pipeline.errors import UserError
-from data_pipeline.storage import open_storage
+from data_pipeline.storage import open_storage, read_many
 
 
 def test_objects_are_listed_in_order_and_deleted_with_their_empty_folders(tmp_path):
@@ -57,6 +57,36 @@ def test_a_new_object_never_replaces_one(tmp_path):
         storage.write_new("x", b"second")
     assert storage.read("x") == b"first"
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/x"])
+def test_a_key_that_leads_out_of_the_folder_is_refused(key, tmp_path):
+    """Keys come from manifests, which come from a bucket."""
+    storage = open_storage(str(tmp_path / "inside"))
+    (tmp_path / "x").write_bytes(b"outside")
+    key = str(tmp_path / "x") if key == "/x" else key
+    for use in (
+        storage.read,
+        storage.size,
+        storage.delete,
+        lambda key: storage.write(key, b"new"),
+        lambda key: storage.write_new(key, b"new"),
+        lambda key: list(storage.stream(key)),
+    ):
+        with pytest.raises(UserError, match="leads out of it"):
+            use(key)
+    assert (tmp_path / "x").read_bytes() == b"outside"
+
+
+def test_many_are_read_in_order(tmp_path):
+    storage = open_storage(str(tmp_path))
+    expected = {f"{number:02}": b"%d" % number for number in range(20)}
+    for key, data in expected.items():
+        storage.write(key, data)
+    assert list(read_many(storage, list(expected)).items()) == list(expected.items())
+    assert read_many(storage, []) == {}
+    with pytest.raises(FileNotFoundError):
+        read_many(storage, ["00", "none"])
 
 
 def test_new_objects_have_the_usual_permissions(tmp_path):
