@@ -1,6 +1,7 @@
 """Many independent tasks on Ray: retried, bounded in number, one failure does not end the rest."""
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,11 +14,15 @@ from data_pipeline.progress import Progress
 
 _RETRIES = 3
 
-# Tasks in flight per core: the next one waits at the worker, its arguments are in memory.
-_QUEUED_PER_CPU = 2
+# Tasks in flight for every one that runs: the next one waits, its arguments are in memory.
+_QUEUED_PER_SLOT = 2
 
 # Failures in a row, for every task in flight, after which the others would fail too.
 _HOPELESS = 3
+
+_PATIENCE_SECONDS = 300
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,7 +39,24 @@ def fan_out(
     label: str,
     unit: str,
 ) -> list[T | TaskFailedError]:
-    """Calls a function on the workers of the cluster, one core each.
+    """The results of `fan_out_unordered`, one for every task, in order."""
+    found = dict(fan_out_unordered(function, arguments, total=total, label=label, unit=unit))
+    not_tried = TaskFailedError("was not tried after so many failures")
+    return [found.get(number, not_tried) for number in range(total)]
+
+
+def fan_out_unordered(
+    function: Callable[..., T],
+    arguments: Iterable[tuple[Any, ...]],
+    *,
+    total: int,
+    label: str,
+    unit: str,
+    cpus: int = 1,
+    gpus: int = 0,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[int, T | TaskFailedError]]:
+    """Calls a function on the workers of the cluster.
 
     A task whose worker dies, or that raises OSError or JobFailedError, is run again.
 
@@ -44,35 +66,51 @@ def fan_out(
         total: How many tasks there are.
         label: Names the progress bar.
         unit: What a task finishes, in the plural.
+        cpus: Cores that a task takes.
+        gpus: GPUs that a task takes; its process ends with it, as the next one's may be another.
+        environment: Variables of the tasks' processes, which other tasks do not share then.
 
-    Returns:
-        A result or a failure for every task, in order. After many failures in a row, as from a
-        full disk, the rest is not tried.
+    Yields:
+        A task's number and its result or failure, as soon as it is there. After many failures in
+        a row, as from a full disk, the rest is not tried.
     """
     if not total:
-        return []
-    found: dict[int, T | TaskFailedError] = {}
+        return
     with ray_session(), Progress(label, total, unit) as progress:
         remote = ray.remote(
-            num_cpus=1, max_retries=_RETRIES, retry_exceptions=[OSError, JobFailedError]
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_retries=_RETRIES,
+            retry_exceptions=[OSError, JobFailedError],
+            runtime_env={"env_vars": dict(environment)} if environment else None,
         )(function)
         waiting = enumerate(arguments)
         pending: dict[Any, int] = {}
         in_a_row = 0
         while True:
-            room = max(2, int(_QUEUED_PER_CPU * ray.cluster_resources().get("CPU", 1)))
+            resources = ray.cluster_resources()
+            at_once = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus
+            room = max(2, int(_QUEUED_PER_SLOT * at_once))
             if in_a_row < _HOPELESS * room:
-                for number, values in islice(waiting, room - len(pending)):
+                for number, values in islice(waiting, max(0, room - len(pending))):
                     pending[remote.remote(*values)] = number
             if not pending:
                 break
-            done, _ = ray.wait(list(pending))
+            done, _ = ray.wait(list(pending), timeout=_PATIENCE_SECONDS)
+            if not done:
+                _log.warning(
+                    "%s: nothing finished for %d minutes; tasks of %d CPU(s) and %d GPU(s) wait "
+                    "for room if the cluster has none",
+                    label,
+                    _PATIENCE_SECONDS // 60,
+                    cpus,
+                    gpus,
+                )
+                continue
             result = _result(done[0])
             in_a_row = in_a_row + 1 if isinstance(result, TaskFailedError) else 0
-            found[pending.pop(done[0])] = result
             progress.advance()
-    not_tried = TaskFailedError("was not tried after so many failures")
-    return [found.get(number, not_tried) for number in range(total)]
+            yield pending.pop(done[0]), result
 
 
 def _result(reference: Any) -> Any:

@@ -1,9 +1,12 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
 from data_pipeline.errors import JobFailedError
 from data_pipeline.fanout import TaskFailedError, fan_out
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -56,3 +59,36 @@ def test_after_many_failures_in_a_row_the_rest_is_not_tried(tmp_path):
 
 def test_no_calls_need_no_ray():
     assert fan_out(len, [], total=0, label="test", unit="calls") == []
+
+
+ON_TWO_GPUS = """
+import os, ray, time
+from data_pipeline.fanout import fan_out_unordered
+ray.init(address="local", num_cpus=3, num_gpus=2, include_dashboard=False)
+
+def place(number):
+    time.sleep(0.3)
+    return os.getpid(), tuple(ray.get_gpu_ids()), os.environ.get("APART")
+
+tasks = {"total": 5, "label": "test", "unit": "calls"}
+on_cpu = [found for _, found in fan_out_unordered(place, [(n,) for n in range(5)], **tasks)]
+found = dict(
+    fan_out_unordered(
+        place, [(n,) for n in range(5)], gpus=1, environment={"APART": "yes"}, **tasks
+    )
+)
+assert sorted(found) == list(range(5))
+assert {gpu for _, gpu, _ in found.values()} == {(0,), (1,)}, found
+assert {apart for *_, apart in found.values()} == {"yes"}, found
+by_process = {}
+for process, gpu, _ in found.values():
+    by_process.setdefault(process, set()).add(gpu)
+assert all(len(gpus) == 1 for gpus in by_process.values()), found
+assert not {process for process, *_ in on_cpu} & set(by_process), (on_cpu, found)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_sees_one_gpu_and_is_no_process_of_cpu_tasks():
+    """TensorFlow keeps the devices that it finds first. The GPUs are declared, not real."""
+    subprocess.run([sys.executable, "-c", ON_TWO_GPUS], cwd=ROOT, check=True, timeout=120)
