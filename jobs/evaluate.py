@@ -1,13 +1,19 @@
-"""Scores nearest, bicubic, a run's generators and HR: PSNR and SSIM, tables and pictures."""
+"""Scores nearest, bicubic, a run's generators and HR: tables, pictures and a report.
+
+Exit code 3: everything is written, and a limit of --fail-below or --fail-drop is broken.
+"""
 
 import argparse
+import math
+import sys
 import typing
 
 from data_pipeline.imresize import Kernel
-from data_pipeline.storage import open_storage
 from jobs.command import Parser, run
+from srgan.evaluation.alerts import JUDGED, Limit
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
-from srgan.evaluation.run import evaluate
+from srgan.evaluation.run import Limits, evaluate
+from srgan.evaluation.source_run import open_run
 
 _SCALE = 4
 
@@ -19,12 +25,28 @@ def _epoch_list(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text}: expected epochs as in 25,50,75,100") from error
 
 
+def _limit(text: str) -> Limit:
+    key, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if math.isnan(number):
+        raise argparse.ArgumentTypeError(f"{text}: expected METRIC=NUMBER")
+    if key not in JUDGED:
+        raise argparse.ArgumentTypeError(f"{text}: METRIC is one of {', '.join(JUDGED)}")
+    return Limit(key, number)
+
+
 def main() -> None:
     """Reads the arguments, evaluates and prints the table."""
     parser = Parser(prog="python -m jobs.evaluate", description=__doc__)
     parser.add_argument("--run", help="whose generators to score; without it only baselines")
-    images = parser.add_mutually_exclusive_group(required=True)
-    images.add_argument("--data", help="score the validation images of a prepared data set")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--data",
+        help="score the validation images of a prepared data set (default: the one of --run)",
+    )
     images.add_argument("--hr", metavar="URI", help="score a folder of HR images")
     parser.add_argument("--lr", metavar="URI", help="their LR images; else made with --kernel")
     parser.add_argument(
@@ -38,21 +60,58 @@ def main() -> None:
         choices=typing.get_args(Kernel),
         help="of the bicubic baseline and of generated LR (default: DATA's, else matlab)",
     )
+    parser.add_argument(
+        "--compare", nargs="+", default=[], metavar="RUN", help="more runs, in one table and report"
+    )
+    parser.add_argument(
+        "--fail-below",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="METRIC=VALUE",
+        help="exit with 3 if the newest epoch scores less: " + ", ".join(JUDGED),
+    )
+    parser.add_argument(
+        "--fail-drop",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="METRIC=DROP",
+        help="exit with 3 if it scores that much less than the epoch before it in the table",
+    )
+    parser.add_argument(
+        "--drop-from", metavar="RUN", help="compare --fail-drop with this run's newest epoch"
+    )
     args = parser.parse_args()
     if args.lr and not args.hr:
         parser.error("--lr goes with --hr")
-    if args.epochs and not args.run:
-        parser.error("--epochs goes with --run")
+    for option in ("epochs", "compare", "fail_below", "fail_drop", "drop_from"):
+        if getattr(args, option) and not args.run:
+            parser.error(f"--{option.replace('_', '-')} goes with --run")
+    if args.drop_from and not args.fail_drop:
+        parser.error("--drop-from goes with --fail-drop")
+    if not (args.data or args.hr or args.run):
+        parser.error("pass --data or --hr, or a --run whose data set to score")
+    if not (args.run or args.out):
+        parser.error("pass --out: without --run there is no other place for the results")
     kernel: Kernel | None = args.kernel
     benchmark = (
-        data_benchmark(args.data, kernel)
-        if args.data
-        else folder_benchmark(args.hr, args.lr, scale=_SCALE, kernel=kernel or "matlab")
+        folder_benchmark(args.hr, args.lr, scale=_SCALE, kernel=kernel or "matlab")
+        if args.hr
+        else data_benchmark(args.data or open_run(args.run).data_uri, kernel)
     )
-    kernel = kernel or benchmark.lr_kernel or "matlab"
-    out = evaluate(benchmark, run_uri=args.run, out_uri=args.out, epochs=args.epochs, kernel=kernel)
-    print(open_storage(out).read("psnr.md").decode())
-    print(f"more in {out}")
+    outcome = evaluate(
+        benchmark,
+        run_uri=args.run,
+        out_uri=args.out,
+        epochs=args.epochs,
+        compare=args.compare,
+        limits=Limits(args.fail_below, args.fail_drop, args.drop_from),
+    )
+    print(outcome.table)
+    print(f"more in {outcome.uri}")
+    if outcome.alerts:
+        sys.exit(3)
 
 
 if __name__ == "__main__":

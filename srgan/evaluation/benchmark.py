@@ -1,10 +1,10 @@
 """The images to score: a data set's validation pairs, or any folder of HR images."""
 
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
@@ -15,10 +15,16 @@ from data_pipeline.manifest import require_manifest, sha256_hex
 from data_pipeline.patches import crop_to_multiple, is_pair
 from data_pipeline.sources import open_source
 from data_pipeline.storage import ReadableStorage, open_storage
-from srgan.evaluation.metrics import Scores, score
-from srgan.upscale import super_resolve
+from srgan.evaluation.measures import MEASURES
+from srgan.evaluation.metrics import Scores, psnr, score
+
+if TYPE_CHECKING:
+    import keras
 
 Image = npt.NDArray[np.uint8]
+
+_LR_CUT = 2
+_READERS = 8
 
 
 class Pair(NamedTuple):
@@ -30,12 +36,16 @@ class Pair(NamedTuple):
 
 
 class File(NamedTuple):
-    """An image: its name in the tables, its storage, its key and, if known, sha256 there."""
+    """An image: its name in the tables, its storage, its key and, if known, sha256 there.
+
+    `mend` is what to do where it is another one.
+    """
 
     name: str
     storage: ReadableStorage
     key: str
     sha256: str | None = None
+    mend: str = "run the same command again"
 
     @property
     def uri(self) -> str:
@@ -51,8 +61,7 @@ class File(NamedTuple):
         found = sha256_hex(data)
         if self.sha256 not in (None, found):
             raise UserError(
-                f"{self.uri}: expected sha256 {self.sha256}, found {found}; "
-                "delete it and run the same jobs.prepare command again to restore it"
+                f"{self.uri}: expected sha256 {self.sha256}, found {found}; {self.mend}"
             )
         return data
 
@@ -71,6 +80,7 @@ class Benchmark(NamedTuple):
         name: Names the results' folder.
         scale: HR side over LR side.
         lr_kernel: What made the LR images; None for LR files of unknown origin.
+        kernel: Of the bicubic baseline.
         hr: HR files.
         lr: LR files likewise, or None where LR is generated from HR.
     """
@@ -78,13 +88,37 @@ class Benchmark(NamedTuple):
     name: str
     scale: int
     lr_kernel: Kernel | None
+    kernel: Kernel
     hr: tuple[File, ...]
     lr: tuple[File, ...] | None
 
-    def digest(self) -> str:
-        """sha256 over the names and files: tells whether two evaluations saw the same images."""
-        files = [f"{file.name} {sha256_hex(file.read())}" for file in (*self.hr, *(self.lr or ()))]
-        return sha256_hex("\n".join(files).encode())
+    def with_sha256(self) -> "Benchmark":
+        """The same with the sha256 of every file: reads those of which it is not known."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            hr, lr = (tuple(pool.map(_with_sha256, files)) for files in (self.hr, self.lr or ()))
+        return self._replace(hr=hr, lr=lr or None)
+
+    def protocol(self) -> dict[str, Any]:
+        """What the tables of two runs must share to be compared.
+
+        Every file's sha256 must be known.
+        """
+        files = [f"{file.name} {file.sha256}" for file in (*self.hr, *(self.lr or ()))]
+        return {
+            "images": f"{self.name}, {len(self.hr)}",
+            "images sha256": sha256_hex("\n".join(files).encode()),
+            "scale": self.scale,
+            "LR": self.lr_kernel or "given",
+            "kernel": self.kernel,
+            "border": f"{self.scale} px cut",
+            "rounding": "SR rounded to uint8",
+            **{measure.title: measure.meaning for measure in MEASURES},
+        }
+
+    def part(self, start: int, count: int) -> "Benchmark":
+        """At most `count` images from `start` on."""
+        part = slice(start, start + count)
+        return self._replace(hr=self.hr[part], lr=self.lr and self.lr[part])
 
     def pair(self, number: int) -> Pair:
         """Decodes the pair `number`; LR is generated where there are no LR files.
@@ -95,8 +129,7 @@ class Benchmark(NamedTuple):
         hr_file = self.hr[number]
         hr = crop_to_multiple(hr_file.decode(), self.scale)
         if self.lr is None:
-            kernel = self.lr_kernel or "matlab"
-            return Pair(hr_file.name, hr, imresize(hr, Fraction(1, self.scale), kernel))
+            return Pair(hr_file.name, hr, imresize(hr, Fraction(1, self.scale), self.kernel))
         lr_file = self.lr[number]
         lr = lr_file.decode()
         if not is_pair(hr, lr, self.scale):
@@ -111,7 +144,7 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
     """The validation images of a prepared data set.
 
     Its LR images are used unless `kernel` is another than the one that made them: LR is generated
-    with it then.
+    with it then. None means that one for the bicubic baseline too.
 
     Raises:
         UserError: If DATA is no finished data set or has no validation images.
@@ -124,12 +157,14 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
         )
     settings = manifest.settings
     made_by = None if settings.valid_lr_source else settings.kernel
-    hr = tuple(File(one.name, storage, one.hr.path, one.hr.sha256) for one in manifest.valid)
-    lr = tuple(File(one.name, storage, one.lr.path, one.lr.sha256) for one in manifest.valid)
+    mend = "delete it and run the same jobs.prepare command again to restore it"
+    hr = tuple(File(one.name, storage, one.hr.path, one.hr.sha256, mend) for one in manifest.valid)
+    lr = tuple(File(one.name, storage, one.lr.path, one.lr.sha256, mend) for one in manifest.valid)
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
         scale=settings.scale,
         lr_kernel=kernel or made_by,
+        kernel=kernel or made_by or "matlab",
         hr=hr,
         lr=lr if kernel in (None, made_by) else None,
     )
@@ -137,6 +172,8 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
 
 def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Kernel) -> Benchmark:
     """A folder of HR images, with the LR images of the same names or LR made by `kernel`.
+
+    The bicubic baseline is of the same kernel.
 
     An LR file may carry the usual suffix: 0801x4.png belongs to 0801.png.
 
@@ -154,23 +191,21 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
         name=folder.parent.name if folder.name.lower() == "hr" else folder.name,
         scale=scale,
         lr_kernel=None if lr else kernel,
+        kernel=kernel,
         hr=tuple(File(image.name, source.storage, image.hr.key) for image in source.images),
         lr=lr or None,
     )
 
 
-def upscale_pair(generator: keras.Model, pair: Pair) -> Image:
-    """SR of the pair's LR, of HR's shape; for a grey image the mean of the generator's channels.
+def _with_sha256(file: File) -> File:
+    return file if file.sha256 else file._replace(sha256=sha256_hex(file.read()))
 
-    Raises:
-        UserError: If the generator has another scale than the pair.
-    """
+
+def upscale_pair(generator: "keras.Model", pair: Pair) -> Image:
+    """SR of the pair's LR, of HR's shape; for a grey image the mean of the generator's channels."""
+    from srgan.upscale import super_resolve  # imports TensorFlow, which baselines do without
+
     sr = super_resolve(generator, as_rgb(pair.lr))
-    if sr.shape[:2] != pair.hr.shape[:2]:
-        raise UserError(
-            f"{pair.name}: the generator makes {describe_size(sr)} where HR is "
-            f"{describe_size(pair.hr)}; it was trained for another scale"
-        )
     if pair.hr.shape[2] == 1:
         sr = np.floor(sr.mean(axis=2, keepdims=True) + 0.5).astype(np.uint8)
     return sr
@@ -186,3 +221,16 @@ def score_pair(pair: Pair, image: Image) -> Scores:
         return score(pair.hr, image, border=pair.hr.shape[0] // pair.lr.shape[0])
     except ValueError as error:
         raise UserError(f"{pair.name}: {error}; leave it out") from error
+
+
+def lr_consistency(pair: Pair, image: Image, kernel: Kernel) -> float:
+    """PSNR in dB between an image of HR's shape, downscaled, and the pair's LR.
+
+    What is lost in it are colours and low frequencies, which LR determines. Two LR pixels are cut
+    from every side: what is beyond the edge, which kernels treat differently, does not reach them.
+    """
+    scale = pair.hr.shape[0] // pair.lr.shape[0]
+    cut = min(_LR_CUT, (min(pair.lr.shape[:2]) - 1) // 2)
+    inner = slice(cut, -cut or None)
+    lr = imresize(image, Fraction(1, scale), kernel)
+    return psnr(pair.lr[inner, inner], lr[inner, inner])

@@ -42,12 +42,16 @@ def comparison_row(panels: Sequence[Panel], hr: Image) -> Image:
     tiles = []
     for panel in (*panels, Panel("HR", hr)):
         crop = panel.image[inside]
-        ratio = psnr(target.astype(np.float64), crop.astype(np.float64))
-        label = panel.label if np.isinf(ratio) else f"{panel.label}  {ratio:.2f} dB"
-        tiles.append(_labelled(as_rgb(crop), label))
+        tiles.append(_labelled(as_rgb(crop), psnr_label(panel.label, target, crop)))
     gap = np.full((tiles[0].shape[0], _GAP, 3), 255, np.uint8)
     parts = [part for tile in tiles for part in (tile, gap)]
     return np.concatenate(parts[:-1], axis=1)
+
+
+def psnr_label(method: str, hr: Image, image: Image) -> str:
+    """A method's name with its PSNR, which what equals HR does without."""
+    ratio = psnr(hr, image)
+    return method if np.isinf(ratio) else f"{method}  {ratio:.2f} dB"
 
 
 def comparison_picture(rows: Sequence[Image]) -> Image:

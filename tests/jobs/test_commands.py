@@ -154,18 +154,38 @@ def test_train_workers_that_cannot_be(command, tmp_path, small_data, arguments, 
 
 
 def test_evaluate_wrong_arguments(command, tmp_path, photos, small_data):
-    assert_refused(command(evaluate, "--out", tmp_path / "x"), "--data --hr")
-    assert_refused(command(evaluate, "--hr", photos), "--out is missing")
+    assert_refused(command(evaluate, "--out", tmp_path / "x"), "pass --data or --hr")
+    assert_refused(command(evaluate, "--hr", photos), "pass --out: without --run there")
     result = command(evaluate, "--data", small_data, "--lr", photos, "--out", tmp_path / "x")
     assert_refused(result, "--lr goes with --hr")
     result = command(evaluate, "--data", photos, "--out", tmp_path / "x")
     assert_refused(result, "holds no manifest.json")
     result = command(evaluate, "--data", small_data, "--run", tmp_path / "none")
-    assert_refused(result, "holds no generator")
+    assert_refused(result, "none: lacks config.yaml or dataset.json; pass a RUN")
+    assert_refused(command(evaluate, "--run", tmp_path / "none"), "lacks config.yaml")
+    (tmp_path / "empty").mkdir()
+    result = command(evaluate, "--hr", tmp_path / "empty", "--out", tmp_path / "x")
+    assert_refused(result, "empty: holds no image (")
+    (tmp_path / "empty").rmdir()
     result = command(evaluate, "--hr", photos, "--out", tmp_path / "x", "--epochs", "5,ten")
     assert_refused(result, "5,ten: expected epochs")
     result = command(evaluate, "--hr", photos, "--out", tmp_path / "x", "--epochs", "5")
     assert_refused(result, "--epochs goes with --run")
+    baselines = ["--hr", photos, "--out", tmp_path / "x"]
+    for option, value in (
+        ("--compare", "RUN2"),
+        ("--fail-below", "psnr_y=20"),
+        ("--fail-drop", "psnr_y=1"),
+        ("--drop-from", "RUN2"),
+    ):
+        result = command(evaluate, *baselines, option, value)
+        assert_refused(result, f"{option} goes with --run")
+    run = ["--run", tmp_path / "none"]
+    assert_refused(command(evaluate, *run, "--drop-from", "RUN2"), "goes with --fail-drop")
+    for value in ("psnr_y", "psnr_y=much", "psnr_y=nan"):
+        assert_refused(command(evaluate, *run, "--fail-below", value), "expected METRIC=NUMBER")
+    result = command(evaluate, *run, "--fail-below", "niqe=5")
+    assert_refused(result, "niqe=5: METRIC is one of psnr_rgb, psnr_y, ssim_rgb")
     assert files(tmp_path) == []
 
 

@@ -1,0 +1,57 @@
+"""What makes a nightly evaluation fail: a generator that scores too low, or lower than before."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from srgan.evaluation.measures import MEASURES
+from srgan.evaluation.table import SRGAN, Means, Scored, epochs_of
+
+JUDGED = tuple(measure.key for measure in MEASURES if measure.higher_is_better)
+"""What limits are for: these measures are never absent, and lower is worse."""
+
+
+class Limit(NamedTuple):
+    """A measure's key, and the least value or the largest drop that is accepted."""
+
+    measure: str
+    value: float
+
+
+def find_alerts(
+    means: Means,
+    *,
+    epoch: int | None,
+    below: Sequence[Limit],
+    drop: Sequence[Limit],
+    reference: Scored | None,
+) -> list[str]:
+    """One line for every limit that a generator breaks.
+
+    Args:
+        means: The run's.
+        epoch: Of the generator that is judged; None, where there is none yet, breaks no limit.
+        below: Least values.
+        drop: Largest drops from the row before it in the table.
+        reference: Another run: drops are from its newest epoch instead.
+    """
+    if epoch is None:
+        return []
+    values = means[SRGAN, epoch]
+    alerts = [
+        f"epoch {epoch}: {key} is {values[key]:.4f}, below {least:g}"
+        for key, least in below
+        if not values[key] >= least  # also what is not a number
+    ]
+    if reference:
+        name, others, earlier = f"{reference.name}'s ", reference.means, epochs_of(reference.means)
+    else:
+        name, others, earlier = "", means, [one for one in epochs_of(means) if one < epoch]
+    if earlier:
+        before = others[SRGAN, earlier[-1]]
+        alerts += [
+            f"epoch {epoch}: {key} is {values[key]:.4f}, {before[key] - values[key]:.4f} less "
+            f"than {name}epoch {earlier[-1]}'s, more than {most:g}"
+            for key, most in drop
+            if not before[key] - values[key] <= most
+        ]
+    return alerts

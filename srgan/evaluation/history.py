@@ -1,0 +1,67 @@
+"""history.csv: how a run stood whenever it was evaluated, which is every night on a schedule.
+
+An evaluation leaves an object of its own, history/<time>.json, which others that run at once
+cannot take from it; the table is made from all of them.
+"""
+
+import csv
+import datetime
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipeline.errors import UserError
+from data_pipeline.storage import Storage, read_many
+from srgan.evaluation.measures import MEASURES
+from srgan.evaluation.table import SRGAN, Means, epochs_of
+
+_RECORDS = "history/"
+_COLUMNS = ("time", "epochs", "epoch", *(measure.key for measure in MEASURES), "alerts")
+
+
+def write_record(
+    out: Storage,
+    time: datetime.datetime,
+    means: Means,
+    *,
+    epoch: int | None,
+    alerts: Sequence[str],
+) -> None:
+    """Writes an evaluation's record and the table of all.
+
+    Args:
+        out: The evaluation.
+        time: In UTC.
+        means: The run's means.
+        epoch: Of the generator that was judged, whose means go into the line; None if there is
+            none.
+        alerts: What it was judged to be.
+
+    Raises:
+        UserError: If a record is damaged.
+    """
+    values = means[SRGAN, epoch] if epoch is not None else {}
+    record = {
+        "time": f"{time:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "epochs": len(epochs_of(means)),
+        "epoch": epoch,
+        **{key: round(value, 4) for key, value in values.items()},
+        "alerts": "; ".join(alerts),
+    }
+    out.write(f"{_RECORDS}{record['time']}.json", json.dumps(record).encode())
+    keys = [item.key for item in out.list(_RECORDS) if item.key.endswith(".json")]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for key, data in read_many(out, keys).items():
+        writer.writerow(_parse(f"{out.uri}/{key}", data))
+    out.write("history.csv", text.getvalue().encode())
+
+
+def _parse(where: str, data: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+        return {name: "" if record.get(name) is None else record[name] for name in _COLUMNS}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{where}: is damaged; delete it") from error

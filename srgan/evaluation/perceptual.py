@@ -1,0 +1,115 @@
+"""Measures that networks make: distances of VGG features, and LPIPS and NIQE where they can be had.
+
+A measure that cannot be made is left out of the values; it never reads as a number.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.images import as_rgb
+from data_pipeline.storage import open_storage
+from srgan.config import VggName
+from srgan.evaluation.measures import Values
+
+if TYPE_CHECKING:
+    from srgan.vgg import FeatureExtractor
+
+Image = npt.NDArray[np.uint8]
+
+_VGG_CROP = 256  # whole images would take as long as the generator
+_NIQE_SIDE = 192  # its statistics are of blocks of 96 pixels, and need several
+
+_log = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=1)
+def run_extractors(run_uri: str, names: tuple[VggName, ...]) -> "dict[str, FeatureExtractor]":
+    """VGG feature extractors with a run's own weights."""
+    if not names:
+        return {}
+    from srgan.vgg import FeatureExtractor
+    from srgan.vgg_weights import read_vgg_weights
+
+    weights = read_vgg_weights(open_storage(run_uri))
+    return {name: FeatureExtractor(name, weights) for name in names}
+
+
+def vgg_distances(hr: Image, image: Image, extractors: "Mapping[str, FeatureExtractor]") -> Values:
+    """The content loss (Ledig et al. 2017, eq. 5) of an image's centre, by extractor.
+
+    Args:
+        hr: uint8 [H, W, 1 or 3].
+        image: Likewise, same shape.
+        extractors: By name; none gives no measure.
+
+    Returns:
+        Mean squared difference of the features, scaled by 1/12.75, over positions and channels.
+    """
+    if not extractors:
+        return {}
+    from srgan.losses import content
+
+    one, other = (
+        as_rgb(_centre(picture, _VGG_CROP))[None].astype(np.float32) / 127.5 - 1
+        for picture in (hr, image)
+    )
+    return {
+        name: float(np.asarray(content(extractor(one), extractor(other)))[0])
+        for name, extractor in extractors.items()
+    }
+
+
+def iqa_values(hr: Image, image: Image) -> Values:
+    """LPIPS (Zhang et al. 2018, AlexNet) and NIQE (Mittal et al. 2013) by pyiqa.
+
+    Args:
+        hr: uint8 [H, W, 1 or 3].
+        image: Likewise, same shape.
+
+    Returns:
+        `lpips` and `niqe`, without those whose library or weights are not there, and without
+        NIQE for images that are too small for it.
+    """
+    values = {}
+    lpips, niqe = _metric("lpips"), _metric("niqe")
+    if lpips:
+        values["lpips"] = lpips(image, hr)
+    if niqe and min(hr.shape[:2]) >= _NIQE_SIDE:
+        values["niqe"] = niqe(image)
+    return values
+
+
+@cache
+def _metric(name: str) -> Callable[..., float] | None:
+    """A metric of uint8 images; None, after one line in the log, where it cannot be had."""
+    try:
+        import pyiqa
+        import torch
+    except ImportError:
+        return None
+    try:
+        metric = pyiqa.create_metric(name, device="cpu")
+    except OSError as error:  # its weights are downloaded at first use
+        _log.warning("%s: left out, its weights cannot be had: %s", name, error)
+        return None
+
+    def tensor(image: Image) -> Any:
+        values = as_rgb(image).transpose(2, 0, 1)[None].astype(np.float32) / 255
+        return torch.from_numpy(values)
+
+    def measure(*images: Image) -> float:
+        with torch.no_grad():
+            return float(metric(*map(tensor, images)))
+
+    return measure
+
+
+def _centre(image: Image, side: int) -> Image:
+    height, width = (min(length, side) for length in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
