@@ -197,11 +197,8 @@ def test_a_killed_run_of_two_workers_goes_on_bit_for_bit(small_data, config, tmp
     assert_same_end(tmp_path / "run", tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
-    ids=["ctrl-c", "term"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
 def test_a_stopped_run_saves_and_goes_on_bit_for_bit(
     kind, undisturbed, small_data, config, tmp_path
 ):
@@ -324,7 +321,11 @@ def many_photos(tmp_path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
+@pytest.mark.parametrize(
+    "kind",
+    [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+    ids=["kill", "ctrl-c"],
+)
 def test_a_stopped_prepare_goes_on(kind, photos, many_photos, tmp_path):
     """Stopped after the first finished part; the final bytes equal an undisturbed build's."""
     arguments = ["--source", photos, "--valid-source", many_photos]

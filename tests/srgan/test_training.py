@@ -19,13 +19,11 @@ def _restore_precision():
     keras.config.set_floatx("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(
-            {"first_phase": "gan", "batch_norm": "false", "more": "xla: true"},
-            marks=pytest.mark.slow,
-        ),
+        {"first_phase": "gan", "batch_norm": "false", "more": "xla: true"},
         # Uneven, 3 and 4 images; BN over both replicas; the sum of the gradients clipped.
         {
             "first_phase": "gan",
