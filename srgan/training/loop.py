@@ -19,7 +19,14 @@ from srgan.training.errors import NonFiniteError
 from srgan.training.phases import Phase, phase_of
 from srgan.training.requests import Requester, Requests
 from srgan.training.saving import FinishedEpoch, Saver, report_without_saving, wait_for_saves
-from srgan.training.state import Networks, TrainState, begin_phase, set_state, state_arrays
+from srgan.training.state import (
+    Networks,
+    TrainState,
+    begin_phase,
+    current_rate,
+    set_state,
+    state_arrays,
+)
 from srgan.training.step import TrainCall, make_train_call, shown_terms, term_names
 from srgan.training.stop_switch import StopRequest
 from srgan.training.totals import EpochTotals
@@ -196,7 +203,7 @@ class Loop:
             step=self._step,
             phase=phase.name,
             phase_start=phase.start,
-            learning_rate=float(state.generator_optimizer.learning_rate),
+            learning_rate=current_rate(state.generator_optimizer),
             skipped=self._skipped,
             epoch={} if epoch else dict(self._totals.sums),
         )
@@ -209,7 +216,7 @@ class Loop:
             "phase": phase.name,
             "epoch": epoch,
             "step": self._step,
-            "learning_rate": float(state.generator_optimizer.learning_rate),
+            "learning_rate": current_rate(state.generator_optimizer),
         }
         terms = [name for name in term_names(phase.config.losses) if not name.endswith("_gradient")]
         record |= self._totals.means(terms) | self._speed() | _peak_memory()

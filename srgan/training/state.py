@@ -97,6 +97,11 @@ def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> keras.op
     return optimizer
 
 
+def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """The learning rate of the next step; a constant one is a variable, mirrored over replicas."""
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
 def state_arrays(state: TrainState) -> Arrays:
     """Copies of all variables by part and position: weights, BN statistics, optimizer slots.
 

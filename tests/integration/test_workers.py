@@ -26,7 +26,7 @@ generator: {{blocks: 1, filters: 8}}
 discriminator: {{filters: 4, dense: 8}}
 batch: {{global_batch: 4, hr_crop: 32}}
 phases:
-  pretrain: {{steps: 4, losses: {{mse: 1}}, learning_rate: {{initial: 1e-3, decay: cosine}}}}
+  pretrain: {{steps: 4, losses: {{mse: 1}}, learning_rate: {{initial: 1e-3}}}}
   gan:
     steps: 10
     losses: {{mse: 1, adversarial: 1e-2}}
