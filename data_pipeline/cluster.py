@@ -2,10 +2,15 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+
+from data_pipeline.errors import UserError
+
+_SECONDS_TO_ANSWER = 10
 
 
 @contextmanager
@@ -13,12 +18,15 @@ def ray_session() -> Iterator[None]:
     """Connects to the cluster of RAY_ADDRESS, else starts a local one for the block.
 
     A Ray that is already initialised in this process is used and left running.
+
+    Raises:
+        UserError: If no cluster answers at RAY_ADDRESS, or one of another version.
     """
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.WARNING)
+    if address := os.environ.get("RAY_ADDRESS"):
+        _connect(address)
     else:
         # A local session phones nobody, and that Ray protects it with a token needs no warning.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -28,3 +36,18 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        if host and "//" not in address and port.isdecimal():
+            # Ray itself tries for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
+        ray.init(logging_level=logging.WARNING)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise UserError(
+            f"RAY_ADDRESS {address}: cannot use this cluster: {reason}; start it, or unset "
+            "RAY_ADDRESS for a local Ray; Ray and Python must be the cluster's own versions"
+        ) from error

@@ -6,6 +6,8 @@ import keras
 import ray
 import tensorflow as tf
 
+from data_pipeline.errors import UserError
+
 
 def configure_devices(gpus: int) -> None:
     """Prepares TensorFlow before its first use in a Ray worker.
@@ -17,7 +19,8 @@ def configure_devices(gpus: int) -> None:
         gpus: GPUs that Ray assigned. Ray hides no GPU from a worker without any, so 0 hides them.
 
     Raises:
-        RuntimeError: If Keras has another backend, or TensorFlow does not see the GPUs.
+        UserError: If TensorFlow does not see the GPUs.
+        RuntimeError: If Keras has another backend.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -31,9 +34,9 @@ def configure_devices(gpus: int) -> None:
         tf.config.set_visible_devices([], "GPU")
     found = tf.config.get_visible_devices("GPU")
     if len(found) != gpus:
-        raise RuntimeError(
-            f"Ray assigned {gpus} GPUs, TensorFlow sees {len(found)}: "
-            "install tensorflow[and-cuda], or pass --gpus-per-worker 0"
+        raise UserError(
+            f"node {ray.util.get_node_ip_address()}: Ray assigned {gpus} GPU(s), TensorFlow sees "
+            f"{len(found)}; install tensorflow[and-cuda] there, or pass --gpus-per-worker 0"
         )
     for gpu in found:
         tf.config.experimental.set_memory_growth(gpu, True)

@@ -73,7 +73,8 @@ def undisturbed(tmp_path_factory, cluster, small_data, config) -> Path:
 
 
 def arguments(config: Path, data: Path, run: Path) -> list:
-    return ["--config", config, "--data", data, "--run", run, "--num-workers", 2]
+    given = ["--config", config, "--data", data, "--run", run, "--gpus-per-worker", 0]
+    return [*given, "--num-workers", 2]
 
 
 def disturb(process: subprocess.Popen, run: Path, how: Callable[[], None]) -> str:

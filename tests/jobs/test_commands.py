@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from data_pipeline.cluster import ray_session
 from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import require_manifest
 from data_pipeline.storage import open_storage
@@ -371,3 +373,42 @@ def test_the_worker_that_failed_is_told_and_not_one_that_lost_it():
     )
     only_lost = _reason(WorkerGroupError("failed", {0: failures[0]}))
     assert str(only_lost) == "training failed: UnavailableError: recvmsg: reset"
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path):
+    """Ray itself would try for minutes."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        arguments = ["--source", "samples", "--patch-size", "96", "--out", str(tmp_path / "out")]
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs.prepare", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=os.environ | {"RAY_ADDRESS": address},
+        )
+    assert done.returncode == 2, done.stderr
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert (
+        f"RAY_ADDRESS {address}: cannot use this cluster: [Errno 111] Connection refused" in error
+    )
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_a_cluster_of_another_version_is_told(monkeypatch):
+    """What Ray raises is given; that two Rays of different versions disagree is Ray's to find."""
+
+    def init(**_):
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n")
+
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    with (
+        pytest.raises(UserError, match=r"auto: .*Version mismatch.* Ray: 2\.50\.0; .*own versions"),
+        ray_session(),
+    ):
+        pass
