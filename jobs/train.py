@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jobs.command import Parser, run
 from srgan.config import load_config
+from srgan.training.dry_run import dry_run
 from srgan.training.run import train
 
 
@@ -34,9 +35,18 @@ def main() -> None:
         metavar="KEY=VALUE",
         help="replaces a value of the configuration, as in --set batch.global_batch=8",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train 3 steps of every phase, tell what all would take, and leave nothing behind",
+    )
     args = parser.parse_args()
     config = load_config(args.config, args.set)
-    train(config, args.data, args.run, workers=args.num_workers, gpus=args.gpus_per_worker)
+    resources = {"workers": args.num_workers, "gpus": args.gpus_per_worker}
+    if args.dry_run:
+        print("\n".join(dry_run(config, args.data, args.run, **resources)))
+    else:
+        train(config, args.data, args.run, **resources)
 
 
 def _worker_range(text: str) -> tuple[int, int]:

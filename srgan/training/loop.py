@@ -71,6 +71,7 @@ class Loop:
         self._state: TrainState | None = None
         self._step = self._skipped = 0
         self._totals = EpochTotals()
+        self._compile_seconds: float | None = None
         self._first_step, self._begun = 0, time.monotonic()
         self._last_line = self._counted = self._begun
 
@@ -117,6 +118,7 @@ class Loop:
 
     def _train_phase(self, phase: Phase, state: TrainState) -> bool:
         """Trains to the phase's end. Returns whether it was asked to stop before the run's."""
+        self._compile_seconds = None
         iterator = iter(self._distributed_batches(self._step, phase.stop))
         train_call = make_train_call(
             self._strategy, state, self._config, phase.config, self._extractors
@@ -169,6 +171,8 @@ class Loop:
             seconds=now - self._counted,
         )
         self._counted = now
+        if self._compile_seconds is None:
+            self._compile_seconds = now - began
         return requests
 
     def _is_multiple(self, step: int) -> bool:
@@ -236,6 +240,7 @@ class Loop:
             "data_wait_seconds_per_step": round(sums["data_wait_seconds"] / steps, 6),
             "outside_seconds_per_step": round(outside / steps, 6),
             "save_seconds": round(sums.get("save_seconds", 0), 4),
+            "compile_seconds": round(self._compile_seconds or 0, 3),
         }
 
     def _log_begin(self) -> None:

@@ -57,24 +57,16 @@ def train(
     """
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
-    _check_fit(config, manifest, data)
-    identity = {"uri": data.uri, "manifest_sha256": manifest.sha256()}
-    phases = plan_phases(
-        config.phases, steps_per_epoch(manifest.num_patches, config.batch.global_batch)
-    )
-    position = newest_position(run)
-    if position or read_metrics(run):
-        _check_same_run(run, config, identity)
-    else:
+    phases, position = check_run(config, data, run, manifest)
+    identity = _identity(data, manifest)
+    if position is None and not read_metrics(run):
         run.delete(VGG_KEY)  # maybe of an attempt with other weights, and nothing to lose
-    if position:
-        _check_position(run, position, phases)
-        if position.step == phases[-1].stop:
-            epochs = sum(phase.epochs for phase in phases)
-            _log.info("%s: all %d epochs are done already", run.uri, epochs)
-            return
+    if position and position.step == phases[-1].stop:
+        epochs = sum(phase.epochs for phase in phases)
+        _log.info("%s: all %d epochs are done already", run.uri, epochs)
+        return
     with ray_session():
-        scaling = _plan(workers, gpus, config)
+        scaling = plan(workers, gpus, config)
         provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
         if config.initial_generator and not position:
             run.write(INITIAL_KEY, _read_initial(config.initial_generator))
@@ -97,6 +89,33 @@ def train(
             checkpoints=config.checkpoints,
             failures=config.failures,
         )
+
+
+def check_run(
+    config: Config, data: Storage, run: Storage, manifest: Manifest
+) -> tuple[list[Phase], Position | None]:
+    """Checks that the configuration fits DATA and what RUN was begun with.
+
+    Returns:
+        The phases, and where RUN is; None before its first checkpoint.
+
+    Raises:
+        UserError: If it does not.
+    """
+    _check_fit(config, manifest, data)
+    phases = plan_phases(
+        config.phases, steps_per_epoch(manifest.num_patches, config.batch.global_batch)
+    )
+    position = newest_position(run)
+    if position or read_metrics(run):
+        _check_same_run(run, config, _identity(data, manifest))
+    if position:
+        _check_position(run, position, phases)
+    return phases, position
+
+
+def _identity(data: Storage, manifest: Manifest) -> dict[str, str]:
+    return {"uri": data.uri, "manifest_sha256": manifest.sha256()}
 
 
 def _worker(arguments: dict[str, Any]) -> Outcome:
@@ -174,8 +193,17 @@ def _check_position(run: Storage, position: Position, phases: Sequence[Phase]) -
     )
 
 
-def _plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
-    """What the workers take of the cluster; a machine, unlike a cluster, has to be large enough."""
+def plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
+    """What the workers take of the cluster; a machine, unlike a cluster, has to be large enough.
+
+    Args:
+        workers: As `train`'s.
+        gpus: Likewise.
+        config: The experiment.
+
+    Raises:
+        UserError: If it does not go together.
+    """
     nodes = cluster_nodes()
     if os.environ.get("RAY_ADDRESS"):
         # One CPU of each node is left to what else runs there: the driver, another job.
@@ -183,7 +211,10 @@ def _plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers
     if gpus is None:
         gpus = max((node.gpus for node in nodes), default=0)
         if not gpus and os.environ.get("RAY_ADDRESS"):
-            _log.warning("no node of the cluster has a GPU: training on CPUs")
+            raise UserError(
+                "--gpus-per-worker: no node of the cluster has a GPU now; pass how many GPUs each "
+                "worker waits for, or 0 to train on CPUs"
+            )
     planned = plan_workers(nodes, least=workers[0], most=workers[1], gpus=gpus)
     replicas = planned.most * max(1, planned.gpus)
     if replicas > config.batch.global_batch:
