@@ -4,13 +4,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: help setup demo test test-slow lint clean
+ADDRESS ?= http://127.0.0.1:8265
+
+.PHONY: help setup demo test test-slow lint clean submit-prepare submit-train submit-evaluate
 
 help:
 	@echo "make demo   prepare, train and evaluate on photographs that need no download"
 	@echo "make test   all tests but the slow ones"
 	@echo "make test-slow   those: kills at random moments, object storage on Ceph where it is installed"
 	@echo "make lint   formatter, linter and types"
+	@echo "make submit-prepare, submit-train, submit-evaluate ARGS=\"...\"   on the cluster at ADDRESS ($(ADDRESS))"
 	@echo "make setup  only the .venv, which the others make for themselves"
 
 setup: .venv/.installed
@@ -38,6 +41,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+submit-prepare submit-train submit-evaluate: setup
+	$(BIN)/ray job submit --address $(ADDRESS) --working-dir . --runtime-env deploy/runtime_env.yaml \
+	  -- python -m jobs.$(@:submit-%=%) $(ARGS)
 
 clean:
 	rm -rf $(DEMO)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.conftest import new_bucket, s3_client, use_server
-from tests.integration.radosgw import missing_programs, other_user, radosgw
+from tests.integration.radosgw import other_user
 from tests.integration.test_path import CONFIG, finish, start
 from tests.s3_servers import USUAL_FAULTS, S3Server, faulty
 
@@ -48,19 +48,6 @@ class Bucket(NamedTuple):
 
     def unfinished_uploads(self) -> list[Any]:
         return self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])
-
-
-@pytest.fixture(scope="module")
-def ceph_folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("radosgw")
-
-
-@pytest.fixture(scope="module")
-def ceph(ceph_folder) -> Iterator[S3Server]:
-    if missing := missing_programs():
-        pytest.skip(f"radosgw needs {', '.join(missing)}")
-    with radosgw(ceph_folder) as server:
-        yield server
 
 
 @pytest.fixture(scope="module", params=["moto", pytest.param("ceph", marks=pytest.mark.slow)])
