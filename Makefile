@@ -11,7 +11,7 @@ ADDRESS ?= http://127.0.0.1:8265
 help:
 	@echo "make demo   prepare, train and evaluate on photographs that need no download"
 	@echo "make test   all tests but the slow ones"
-	@echo "make test-slow   those: kills at random moments, object storage on Ceph where it is installed"
+	@echo "make test-slow   those: kills at random moments, lost nodes, Ceph, a cluster that jobs are submitted to"
 	@echo "make lint   formatter, linter and types"
 	@echo "make submit-prepare, submit-train, submit-evaluate ARGS=\"...\"   on the cluster at ADDRESS ($(ADDRESS))"
 	@echo "make setup  only the .venv, which the others make for themselves"
@@ -43,7 +43,7 @@ lint: setup
 	$(BIN)/mypy
 
 submit-prepare submit-train submit-evaluate: setup
-	$(BIN)/ray job submit --address $(ADDRESS) --working-dir . --runtime-env deploy/runtime_env.yaml \
+	$(BIN)/ray job submit --address "$(ADDRESS)" --working-dir . --runtime-env deploy/runtime_env.yaml \
 	  -- python -m jobs.$(@:submit-%=%) $(ARGS)
 
 clean:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import ray
 
-from data_pipeline.errors import UserError
+from data_pipeline.errors import JobFailedError, UserError
 
 _SECONDS_TO_ANSWER = 10
 
@@ -21,6 +21,7 @@ def ray_session() -> Iterator[None]:
 
     Raises:
         UserError: If no cluster answers at RAY_ADDRESS, or one of another version.
+        JobFailedError: If Ray cannot connect for another reason.
     """
     if ray.is_initialized():
         yield
@@ -46,8 +47,12 @@ def _connect(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
         ray.init(logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
+        where = f"RAY_ADDRESS {address}: cannot use this cluster"
         reason = " ".join(str(error).split())[:400]
-        raise UserError(
-            f"RAY_ADDRESS {address}: cannot use this cluster: {reason}; start it, or unset "
-            "RAY_ADDRESS for a local Ray; Ray and Python must be the cluster's own versions"
-        ) from error
+        if isinstance(error, OSError | ValueError):
+            mend = "start it, or unset RAY_ADDRESS for a local Ray"
+        elif "Version mismatch" in reason:
+            mend = "install the cluster's own versions of Ray and Python"
+        else:
+            raise JobFailedError(f"{where}: {reason}") from error
+        raise UserError(f"{where}: {reason}; {mend}") from error

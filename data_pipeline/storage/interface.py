@@ -55,5 +55,11 @@ class Storage(ReadableStorage, Protocol):
     def delete(self, key: str) -> None:
         """Removes an object; nothing happens where there is none."""
 
+    def delete_folder(self, folder: str) -> None:
+        """Removes all below `folder/`, also what is no object: markers, partial files, folders.
+
+        The root goes too if nothing else is in it.
+        """
+
     def delete_partial(self) -> None:
         """Removes what writers that were killed left behind. Only while no writer is at work."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -124,6 +125,13 @@ class LocalStorage:
                 continue  # another thread was faster
             except OSError:
                 break  # it is not empty
+
+    def delete_folder(self, folder: str) -> None:
+        """See Storage."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(self.path(folder))
+        with suppress(OSError):  # it is not empty, or a mount
+            self._root.rmdir()
 
     def delete_partial(self) -> None:
         """See Storage."""

@@ -236,6 +236,17 @@ class S3Storage:
         """See Storage."""
         self._call(lambda: self._client.delete_object(**self._object(key)), key)
 
+    def delete_folder(self, folder: str) -> None:
+        """See Storage. Markers are what other tools put for a folder: empty, with a final "/"."""
+
+        def delete_all() -> None:
+            paginator = self._client.get_paginator("list_objects_v2")
+            for page in paginator.paginate(**self._bucket_prefix(f"{folder}/")):
+                for found in page.get("Contents", ()):
+                    self._client.delete_object(Bucket=self._bucket, Key=found["Key"])
+
+        self._call(delete_all)
+
     def delete_partial(self) -> None:
         """See Storage. Aborts multipart uploads of a day ago; other writes leave nothing.
 

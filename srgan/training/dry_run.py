@@ -1,6 +1,7 @@
 """A rehearsal: everything that a run does, for a few steps, and what the whole would take."""
 
 import logging
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,13 +11,14 @@ from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.progress import data_size, duration
 from data_pipeline.storage import Storage, open_storage
 from srgan.config import Config
-from srgan.run_layout import CHECKPOINTS, GENERATORS
+from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, VGG_KEY
 from srgan.training.metrics_log import read_metrics
 from srgan.training.phases import Phase
 from srgan.training.resources import Workers
 from srgan.training.run import check_run, plan, train
 
 _STEPS = 3
+_LOOKS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ def dry_run(
     workers: tuple[int, int] = (1, 1),
     gpus: int | None = None,
 ) -> list[str]:
-    """Trains a few steps of every phase beside RUN, and removes what they left.
+    """Trains a few steps of every phase in a folder of RUN's own, and removes what they left.
 
     An end of an epoch belongs to it: validation, a sample picture, a generator, a checkpoint.
 
@@ -55,7 +57,7 @@ def dry_run(
         config: The experiment.
         data_uri: DATA.
         run_uri: RUN, which stays as it is.
-        workers: As `train`'s.
+        workers: As `train`'s; the fewest are used.
         gpus: Likewise.
 
     Returns:
@@ -67,39 +69,61 @@ def dry_run(
     """
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
-    phases, _ = check_run(config, data, run, manifest)
-    parent, _, name = run.uri.rpartition("/")
-    beside = open_storage(parent + "/" if parent.endswith("/") else parent)
-    rehearsal = f"{name}-dry-run-{uuid.uuid4().hex[:8]}"
-    with ray_session():
-        planned = plan(workers, gpus, config)
-        try:
-            train(_shortened(config), data_uri, f"{parent}/{rehearsal}", workers=workers, gpus=gpus)
-            cost = _measure(open_storage(f"{parent}/{rehearsal}"))
-        finally:
-            for item in beside.list(f"{rehearsal}/"):
-                beside.delete(item.key)
-    return _report(config, phases, planned, cost, manifest)
+    phases, position = check_run(config, data, run, manifest)
+    step = position.step if position else 0
+    if step == phases[-1].stop:
+        return [f"{run.uri}: all {phases[-1].stop} steps are done already"]
+    rehearsal = f"dry-run-{uuid.uuid4().hex[:8]}"
+    fixed = (workers[0], workers[0])  # what is measured is true of one number of workers
+    try:
+        with ray_session():
+            planned = plan(fixed, gpus, config)
+            where = f"{run.uri}/{rehearsal}"
+            train(_shortened(config, run), data_uri, where, workers=fixed, gpus=gpus)
+        cost = measure(open_storage(where))
+    finally:
+        _log.info("dry run: what it wrote below %s is removed", run.uri)
+        _remove(run, rehearsal)
+    return report(config, phases, step=step, workers=planned, cost=cost, manifest=manifest)
 
 
-def _shortened(config: Config) -> Config:
+def _shortened(config: Config, run: Storage) -> Config:
     """The same work in few steps; one step a call, so that the first one can be told apart."""
     phases = {
         name: phase.model_copy(update={"epochs": None, "steps": _STEPS})
         for name, phase in config.phases.items()
     }
-    failures = config.failures.model_copy(update={"restarts": 0})
-    return config.model_copy(update={"phases": phases, "steps_per_call": 1, "failures": failures})
+    changes: dict[str, Any] = {
+        "phases": phases,
+        "steps_per_call": 1,
+        "failures": config.failures.model_copy(update={"restarts": 0}),
+    }
+    # A run that has begun reads its own copies.
+    for name, key in (("vgg_weights", VGG_KEY), ("initial_generator", INITIAL_KEY)):
+        if run.size(key) is not None:
+            changes[name] = f"{run.uri}/{key}"
+    return config.model_copy(update=changes)
 
 
-def _measure(rehearsal: Storage) -> Cost:
+def _remove(run: Storage, rehearsal: str) -> None:
+    """Workers of a rehearsal that was broken off may write a little longer."""
+    for _ in range(_LOOKS):
+        run.delete_folder(rehearsal)
+        if not run.list(f"{rehearsal}/"):
+            return
+        time.sleep(1)
+    _log.warning("%s/%s: could not be removed; delete it", run.uri, rehearsal)
+
+
+def measure(rehearsal: Storage) -> Cost:
+    """Reads what a rehearsal left."""
     records = read_metrics(rehearsal)
     checkpoints: dict[str, int] = {}
     for item in rehearsal.list(f"{CHECKPOINTS}/"):
         folder = item.key.split("/")[1]
         checkpoints[folder] = checkpoints.get(folder, 0) + item.size
     return Cost(
-        seconds_per_step={record["phase"]: _steady_seconds(record) for record in records},
+        seconds_per_step=steady_seconds(records),
         peak_host_bytes=max(record["peak_host_bytes"] for record in records),
         peak_gpu_bytes=max(record.get("peak_gpu_bytes", 0) for record in records),
         checkpoint_bytes=max(checkpoints.values()),
@@ -107,36 +131,52 @@ def _measure(rehearsal: Storage) -> Cost:
     )
 
 
-def _steady_seconds(record: dict[str, Any]) -> float:
-    """Of a step inside the compiled calls, the first of which compiles."""
-    inside = record["seconds"] - _STEPS * record["outside_seconds_per_step"]
-    return float(inside - record["compile_seconds"]) / (_STEPS - 1)
+def steady_seconds(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of a step by phase, inside the compiled calls of one step, without the first one.
+
+    Args:
+        records: Lines of metrics.jsonl, in their order; small data sets have several for a phase.
+    """
+    inside: dict[str, float] = {}
+    steps: dict[str, int] = {}
+    before = 0
+    for record in records:
+        phase, count = record["phase"], record["step"] - before
+        before = record["step"]
+        seconds = record["seconds"] - count * record["outside_seconds_per_step"]
+        inside[phase] = inside.get(phase, 0) + seconds - record.get("first_call_seconds", 0)
+        steps[phase] = steps.get(phase, 0) + count
+    return {phase: seconds / (steps[phase] - 1) for phase, seconds in inside.items()}
 
 
-def _report(
-    config: Config, phases: Sequence[Phase], workers: Workers, cost: Cost, manifest: Manifest
+def report(
+    config: Config,
+    phases: Sequence[Phase],
+    *,
+    step: int,
+    workers: Workers,
+    cost: Cost,
+    manifest: Manifest,
 ) -> list[str]:
+    """What is left of a run at `step` takes, in lines for people."""
     lines = [f"dry run: {_STEPS} steps of every phase work, on {workers}"]
     total = 0.0
     for phase in phases:
+        left = max(0, phase.stop - max(phase.start, step))
         each = cost.seconds_per_step[phase.name]
-        total += phase.steps * each
-        lines.append(
-            f"{phase.name}: {phase.steps} steps of {each:.3g} s, {phase.epochs} epochs: "
-            f"{duration(phase.steps * each)}"
-        )
-    devices = workers.most * workers.gpus
+        total += left * each
+        lines.append(f"{phase.name}: {left} steps of {each:.3g} s: {duration(left * each)}")
+    gpus = workers.most * workers.gpus
     hours = total / 3600
+    used = f"{hours * gpus:.1f} GPU hours" if gpus else f"{hours:.1f} hours on CPUs"
     lines.append(
-        f"time: {duration(total)} in all, "
-        + (f"{hours * devices:.1f} GPU hours" if devices else f"{hours:.1f} hours on CPUs")
+        f"time: {duration(total)} of steps, {used}; compiling, ends of epochs, restarts add to it"
     )
     gpu = f", {data_size(cost.peak_gpu_bytes)} of each GPU" if cost.peak_gpu_bytes else ""
     lines.append(f"memory: {data_size(cost.peak_host_bytes)} of a worker's host{gpu}")
-    epochs = phases[-1].epochs
     lines.append(
         f"storage: {config.checkpoints.keep} checkpoints of {data_size(cost.checkpoint_bytes)}, "
-        f"{epochs} generators of {data_size(cost.generator_bytes)}"
+        f"{phases[-1].epochs} generators of {data_size(cost.generator_bytes)}"
     )
     shards = data_size(manifest.train_bytes)
     lines.append(f"data: {shards} of shards, which a node fetches once if in a bucket")

@@ -71,7 +71,8 @@ class Loop:
         self._state: TrainState | None = None
         self._step = self._skipped = 0
         self._totals = EpochTotals()
-        self._compile_seconds: float | None = None
+        self._first_call_is_due = True
+        self._first_call_seconds: float | None = None
         self._first_step, self._begun = 0, time.monotonic()
         self._last_line = self._counted = self._begun
 
@@ -118,7 +119,7 @@ class Loop:
 
     def _train_phase(self, phase: Phase, state: TrainState) -> bool:
         """Trains to the phase's end. Returns whether it was asked to stop before the run's."""
-        self._compile_seconds = None
+        self._first_call_is_due = True
         iterator = iter(self._distributed_batches(self._step, phase.stop))
         train_call = make_train_call(
             self._strategy, state, self._config, phase.config, self._extractors
@@ -171,8 +172,8 @@ class Loop:
             seconds=now - self._counted,
         )
         self._counted = now
-        if self._compile_seconds is None:
-            self._compile_seconds = now - began
+        if self._first_call_is_due:
+            self._first_call_is_due, self._first_call_seconds = False, now - began
         return requests
 
     def _is_multiple(self, step: int) -> bool:
@@ -224,6 +225,9 @@ class Loop:
         }
         terms = [name for name in term_names(phase.config.losses) if not name.endswith("_gradient")]
         record |= self._totals.means(terms) | self._speed() | _peak_memory()
+        if self._first_call_seconds is not None:  # which compiles
+            record["first_call_seconds"] = round(self._first_call_seconds, 3)
+            self._first_call_seconds = None
         self._totals = EpochTotals()
         self._save(phase, state, FinishedEpoch(phase, epoch, record))
         self._log_line(phase, epoch, record)
@@ -240,7 +244,6 @@ class Loop:
             "data_wait_seconds_per_step": round(sums["data_wait_seconds"] / steps, 6),
             "outside_seconds_per_step": round(outside / steps, 6),
             "save_seconds": round(sums.get("save_seconds", 0), 4),
-            "compile_seconds": round(self._compile_seconds or 0, 3),
         }
 
     def _log_begin(self) -> None:

@@ -6,7 +6,7 @@ import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
 from data_pipeline.dataset import Batches, check_node_fits
-from data_pipeline.errors import UserError
+from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.logs import configure_logging
 from data_pipeline.manifest import require_manifest
 from data_pipeline.patch_set import PatchSet
@@ -14,7 +14,12 @@ from data_pipeline.storage import Storage, open_storage
 from srgan.config import Config, needed_extractors, parse_config
 from srgan.evaluation.benchmark import data_benchmark
 from srgan.run_layout import CONFIG_KEY, INITIAL_KEY
-from srgan.training.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint
+from srgan.training.checkpoint import (
+    Checkpoint,
+    newest_checkpoint,
+    newest_position,
+    read_checkpoint,
+)
 from srgan.training.loop import Loop, Outcome
 from srgan.training.phases import plan_phases
 from srgan.training.saving import Saver
@@ -40,18 +45,24 @@ def train_worker(
         switch: A StopSwitch.
 
     Raises:
-        UserError: If RUN is not seen from this node, DATA does not fit it, or the initial
-            generator does not fit the configuration.
+        JobFailedError: If a GPU that the run had is not seen any more.
+        UserError: If TensorFlow does not see the GPUs, RUN is not seen from this node, DATA does
+            not fit it, or the initial generator does not fit the configuration.
         DamagedShardError: If a shard is not what the manifest says.
         DamagedCheckpointError: If every checkpoint is damaged.
         NonFiniteError: Naming the term and the step; the last checkpoint stays.
     """
     configure_logging()
-    configure_devices(gpus)
+    data, run = open_storage(data_uri), open_storage(run_uri)
+    try:
+        configure_devices(gpus)
+    except UserError as error:
+        if newest_position(run):  # it had its GPUs before, and may have others after a restart
+            raise JobFailedError(str(error)) from error
+        raise
     context = ray.train.get_context()
     strategy = make_strategy(context.get_world_size())
     config = parse_config(config_text, "config")
-    data, run = open_storage(data_uri), open_storage(run_uri)
     if run.size(CONFIG_KEY) is None:
         raise UserError(
             f"{run.uri}: the driver wrote it, and a worker's node does not see it; choose a --run "

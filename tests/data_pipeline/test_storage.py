@@ -89,6 +89,19 @@ def test_many_are_read_in_order(tmp_path):
         read_many(storage, ["00", "none"])
 
 
+def test_a_folder_goes_with_all_that_is_in_it(tmp_path):
+    storage = open_storage(str(tmp_path / "run"))
+    for key in ("dry/a/x", "dry/y", "dryer/z"):
+        storage.write(key, b"x")
+    (tmp_path / "run/dry/empty").mkdir()
+    (tmp_path / "run/dry/.y.abc.partial").write_bytes(b"half")
+    storage.delete_folder("dry")
+    assert os.listdir(tmp_path / "run") == ["dryer"]
+    storage.delete_folder("dry")
+    storage.delete_folder("dryer")
+    assert not (tmp_path / "run").exists()
+
+
 def test_new_objects_have_the_usual_permissions(tmp_path):
     storage = open_storage(str(tmp_path))
     storage.write("x", b"")

@@ -8,8 +8,15 @@ import pytest
 import tensorflow as tf
 from ray.cluster_utils import Cluster
 
+from data_pipeline.manifest import require_manifest
+from data_pipeline.sampling import steps_per_epoch
+from data_pipeline.storage import open_storage
+from srgan.config import load_config
+from srgan.training.dry_run import Cost, report, steady_seconds
+from srgan.training.phases import plan_phases
+from srgan.training.resources import Workers
 from srgan.vgg import weight_shapes
-from tests.conftest import use_server
+from tests.conftest import new_bucket, s3_client, use_server
 from tests.integration.test_path import finish, start
 
 
@@ -29,17 +36,72 @@ def test_it_tells_what_a_run_takes_and_leaves_nothing(small_data, config, tmp_pa
     output = finish(
         "train", "--config", config, "--data", small_data, "--run", tmp_path / "run", "--dry-run"
     )
-    lines = output.splitlines()
-    assert any(
-        line.startswith("dry run: 3 steps of every phase work, on 1 worker(s)") for line in lines
+    lines = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)
+    assert "on 1 worker(s) with" in lines["dry run"]
+    counts = []
+    for phase in ("pretrain", "gan"):
+        steps, seconds = re.match(r"(\d+) steps of ([\d.e-]+) s: ", lines[phase]).groups()
+        assert 0 < float(seconds) < 60
+        counts.append(int(steps))
+    assert counts[1] * 2 == counts[0] * 3  # 2 epochs and 3
+    assert re.fullmatch(r"[\d.]+ [MG]B of a worker's host", lines["memory"])
+    assert re.fullmatch(
+        r"3 checkpoints of [\d.]+ [kM]B, 3 generators of [\d.]+ kB", lines["storage"]
     )
-    (pretrain,) = (line for line in lines if line.startswith("pretrain: "))
-    (gan,) = (line for line in lines if line.startswith("gan: "))
-    assert " s, 2 epochs: " in pretrain
-    assert " s, 3 epochs: " in gan
-    assert int(gan.split()[1]) == int(pretrain.split()[1]) * 3 // 2
-    assert any(line.startswith("storage: 3 checkpoints of ") for line in lines)
     assert files(tmp_path) == set()
+
+
+def test_steps_are_timed_without_the_first_call_of_a_phase():
+    usual = {"outside_seconds_per_step": 0.5}
+    first = {"phase": "pretrain", "step": 3, "seconds": 12.5, "first_call_seconds": 9.0, **usual}
+    assert steady_seconds([first]) == {"pretrain": 1.0}  # (12.5 - 1.5 - 9) / 2
+    one_step_an_epoch = [
+        {"phase": "pretrain", "step": 1, "seconds": 9.5, "first_call_seconds": 9.0, **usual},
+        {"phase": "pretrain", "step": 2, "seconds": 1.5, **usual},
+        {"phase": "pretrain", "step": 3, "seconds": 1.5, **usual},
+        {"phase": "gan", "step": 6, "seconds": 27.5, "first_call_seconds": 20.0, **usual},
+    ]
+    assert steady_seconds(one_step_an_epoch) == {"pretrain": 1.0, "gan": 3.0}
+
+
+def test_what_is_left_of_a_run_is_told_for_all_gpus(small_data, config):
+    settings = load_config(config, ["phases.gan={steps: 4000, losses: {mse: 1}}"])
+    manifest = require_manifest(open_storage(str(small_data)))
+    epoch = steps_per_epoch(manifest.num_patches, settings.batch.global_batch)
+    phases = plan_phases(settings.phases, epoch)
+    cost = Cost({"pretrain": 0.1, "gan": 0.9}, 2 << 30, 1 << 30, 3_000_000, 500_000)
+    lines = report(
+        settings,
+        phases,
+        step=phases[0].stop + 400,
+        workers=Workers(least=2, most=2, cpus=1, gpus=4),
+        cost=cost,
+        manifest=manifest,
+    )
+    assert "pretrain: 0 steps of 0.1 s: 0:00" in lines
+    assert "gan: 3600 steps of 0.9 s: 54:00" in lines
+    assert any(line.startswith("time: 54:00 of steps, 7.2 GPU hours; ") for line in lines)
+    assert "memory: 2.1 GB of a worker's host, 1.1 GB of each GPU" in lines
+
+
+@pytest.mark.slow
+def test_a_bucket_and_a_finished_run_stay_as_they_are(moto, small_data, config, monkeypatch):
+    use_server(monkeypatch, moto)
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    client, bucket = s3_client(moto), new_bucket(moto)
+    usual = ["--config", config, "--data", small_data, "--run", f"s3://{bucket}"]
+    short = ["--set", "phases.pretrain={steps: 2, losses: {mse: 1}}"]
+    short += ["--set", "phases.gan={steps: 2, losses: {mse: 1, adversarial: 1.0e-3}}"]
+    output = finish("train", *usual, *short, "--dry-run")
+    assert "gan: 2 steps of " in output
+    assert "Contents" not in client.list_objects_v2(Bucket=bucket)  # no folder's marker either
+    finish("train", *usual, *short)
+    before = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert "all 4 steps are done already" in finish("train", *usual, *short, "--dry-run")
+    after = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert [(one["Key"], one["ETag"]) for one in after] == [
+        (one["Key"], one["ETag"]) for one in before
+    ]
 
 
 @pytest.mark.slow
@@ -66,7 +128,7 @@ def test_without_vgg_weights_or_room_it_says_so_and_leaves_nothing(small_data, c
 def test_a_place_that_cannot_be_written(small_data, config, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     usual = ["--config", config, "--data", small_data, "--run", tmp_path / "file" / "run"]
-    assert "file: is a file; pass a folder" in refusal(*usual)
+    assert "cannot write" in refusal(*usual)
 
 
 @pytest.mark.slow

@@ -408,7 +408,10 @@ def test_a_cluster_of_another_version_is_told(monkeypatch):
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", init)
     with (
-        pytest.raises(UserError, match=r"auto: .*Version mismatch.* Ray: 2\.50\.0; .*own versions"),
+        pytest.raises(
+            UserError,
+            match=r"auto: .*Version mismatch.* Ray: 2\.50\.0; .*install the cluster's own",
+        ),
         ray_session(),
     ):
         pass
