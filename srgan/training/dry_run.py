@@ -79,7 +79,8 @@ def dry_run(
         with ray_session():
             planned = plan(fixed, gpus, config)
             where = f"{run.uri}/{rehearsal}"
-            train(_shortened(config, run), data_uri, where, workers=fixed, gpus=gpus)
+            short = _shortened(config, begun=run if position else None)
+            train(short, data_uri, where, workers=fixed, gpus=gpus)
         cost = measure(open_storage(where))
     finally:
         _log.info("dry run: what it wrote below %s is removed", run.uri)
@@ -87,8 +88,11 @@ def dry_run(
     return report(config, phases, step=step, workers=planned, cost=cost, manifest=manifest)
 
 
-def _shortened(config: Config, run: Storage) -> Config:
-    """The same work in few steps; one step a call, so that the first one can be told apart."""
+def _shortened(config: Config, *, begun: Storage | None) -> Config:
+    """The same work in few steps; one step a call, so that the first one can be told apart.
+
+    A run that has begun, unlike one that has not, reads its own copies.
+    """
     phases = {
         name: phase.model_copy(update={"epochs": None, "steps": _STEPS})
         for name, phase in config.phases.items()
@@ -98,10 +102,9 @@ def _shortened(config: Config, run: Storage) -> Config:
         "steps_per_call": 1,
         "failures": config.failures.model_copy(update={"restarts": 0}),
     }
-    # A run that has begun reads its own copies.
     for name, key in (("vgg_weights", VGG_KEY), ("initial_generator", INITIAL_KEY)):
-        if run.size(key) is not None:
-            changes[name] = f"{run.uri}/{key}"
+        if begun and begun.size(key) is not None:
+            changes[name] = f"{begun.uri}/{key}"
     return config.model_copy(update=changes)
 
 
