@@ -222,7 +222,7 @@ def test_what_goes_wrong_is_one_line(bucket, cluster, data):
         ),
         ("--gpus-per-worker: no node of the cluster has a GPU now; pass how many", on_gpus),
         (
-            "9 worker(s) with 1 CPU(s) and 0 GPU(s) each are asked for",
+            "4 worker(s) with 1 CPU(s) and 0 GPU(s) each are asked for",
             [*usual, "--num-workers", 4, *soon],
         ),
     ):
