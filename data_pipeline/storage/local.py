@@ -115,7 +115,8 @@ class LocalStorage:
     def delete(self, key: str) -> None:
         """See Storage."""
         path = self.path(key)
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
         for folder in path.parents:
             if folder == self._root:
                 break
