@@ -1,9 +1,10 @@
 """Object storage behind one small interface: a local folder, or a prefix of an S3 bucket."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from data_pipeline.errors import UserError
 from data_pipeline.storage.interface import ReadableStorage, Storage, StoredObject
@@ -11,11 +12,15 @@ from data_pipeline.storage.local import LocalStorage
 
 _READERS = 8
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 __all__ = [
     "LocalStorage",
     "ReadableStorage",
     "Storage",
     "StoredObject",
+    "in_threads",
     "open_file",
     "open_storage",
     "read_many",
@@ -52,8 +57,13 @@ def read_many(storage: ReadableStorage, keys: Sequence[str]) -> dict[str, bytes]
     Raises:
         FileNotFoundError: If one is not there.
     """
+    return dict(zip(keys, in_threads(storage.read, keys), strict=True))
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """A function that reads, of every item, in order, a few at a time."""
     with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(keys, pool.map(storage.read, keys), strict=True))
+        return list(pool.map(function, items))
 
 
 def open_file(uri: str) -> tuple[Storage, str]:

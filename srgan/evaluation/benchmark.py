@@ -1,6 +1,5 @@
 """The images to score: a data set's validation pairs, or any folder of HR images."""
 
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +13,7 @@ from data_pipeline.imresize import Kernel, imresize
 from data_pipeline.manifest import require_manifest, sha256_hex
 from data_pipeline.patches import crop_to_multiple, is_pair
 from data_pipeline.sources import open_source
-from data_pipeline.storage import ReadableStorage, open_storage
+from data_pipeline.storage import ReadableStorage, in_threads, open_storage
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.metrics import Scores, psnr, score
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 Image = npt.NDArray[np.uint8]
 
 _LR_CUT = 2
-_READERS = 8
 
 
 class Pair(NamedTuple):
@@ -94,8 +92,7 @@ class Benchmark(NamedTuple):
 
     def with_sha256(self) -> "Benchmark":
         """The same with the sha256 of every file: reads those of which it is not known."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            hr, lr = (tuple(pool.map(_with_sha256, files)) for files in (self.hr, self.lr or ()))
+        hr, lr = (tuple(in_threads(_with_sha256, files)) for files in (self.hr, self.lr or ()))
         return self._replace(hr=hr, lr=lr or None)
 
     def protocol(self) -> dict[str, Any]:

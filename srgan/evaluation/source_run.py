@@ -1,12 +1,11 @@
 """The RUN that an evaluation reads: its identity and the generators it has so far."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from data_pipeline.errors import UserError
 from data_pipeline.manifest import sha256_hex
-from data_pipeline.storage import Storage, open_storage
+from data_pipeline.storage import Storage, in_threads, open_storage
 from srgan.config import Config, VggName, fixed_settings, needed_extractors, parse_config
 from srgan.evaluation.scores import ScoreSet, generator_name
 from srgan.evaluation.scoring import Generator
@@ -21,8 +20,6 @@ from srgan.run_layout import (
     generator_key,
     phase_generator_key,
 )
-
-_READERS = 8
 
 
 class SourceRun(NamedTuple):
@@ -90,8 +87,7 @@ def find_generators(run: SourceRun) -> list[Generator]:
         before = phase_generator_key(name)
     epochs = sorted(epoch for key in keys if (epoch := generator_epoch(key)) is not None)
     found += [(generator_name(epoch), SRGAN, epoch, generator_key(epoch)) for epoch in epochs]
-    with ThreadPoolExecutor(_READERS) as pool:
-        hashes = pool.map(lambda one: sha256_hex(run.storage.read(one[-1])), found)
+    hashes = in_threads(lambda one: sha256_hex(run.storage.read(one[-1])), found)
     return [Generator(*one, sha256) for one, sha256 in zip(found, hashes, strict=True)]
 
 
