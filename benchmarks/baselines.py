@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from srgan.evaluation.benchmark import folder_benchmark
-from srgan.evaluation.run import evaluate
+from srgan.evaluation.evaluate import evaluate
 
 
 def main() -> None:

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from data_pipeline.images import SUFFIXES
+from data_pipeline.images import SUFFIXES, Image
 from data_pipeline.manifest import DataSettings
 from data_pipeline.shards import ShardFormat
 
-Image = npt.NDArray[np.uint8]
 Figures = dict[str, float]
 
 FORMATS: tuple[ShardFormat, ...] = ("arrow", "tfrecord")

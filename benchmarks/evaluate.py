@@ -37,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(_CPUS)  # before TensorFlow is imported
     if args.large:
-        from srgan.evaluation.scoring import score_generator
+        from srgan.evaluation.score_task import score_generator
 
         score_generator(*_task(*args.large, 0))
         print(peak_megabytes(os.getpid()))
@@ -70,10 +70,10 @@ def _baselines(hr: Path, out: Path) -> float:
 
 def _score(run: Path, hr: Path, number: int) -> Figures:
     """Seconds of the generator, and of all else that an image takes, once compiled."""
-    from srgan.evaluation import scoring
+    from srgan.evaluation import score_task
 
     spent = []
-    upscale_pair = scoring.upscale_pair
+    upscale_pair = score_task.upscale_pair
 
     def timed(*arguments: Any) -> Any:
         start = time.monotonic()
@@ -82,12 +82,12 @@ def _score(run: Path, hr: Path, number: int) -> Figures:
         return image
 
     arguments = _task(run, hr, number)
-    with mock.patch.object(scoring, "upscale_pair", timed):
-        scoring.score_generator(*arguments)  # compiles
+    with mock.patch.object(score_task, "upscale_pair", timed):
+        score_task.score_generator(*arguments)  # compiles
         start = time.monotonic()
-        result = scoring.score_generator(*arguments)
+        result = score_task.score_generator(*arguments)
         total = time.monotonic() - start
-    assert isinstance(result[0], scoring.ImageResult), result
+    assert isinstance(result[0], score_task.ImageResult), result
     return {
         "generator_seconds": spent[-1],
         "other_seconds": total - spent[-1],
@@ -99,11 +99,11 @@ def _task(run: Path, hr: Path, number: int) -> tuple[Any, ...]:
     """The arguments of a task that scores an image by the paper's generator."""
     import keras
 
-    from data_pipeline.manifest import sha256_hex
-    from data_pipeline.storage import open_storage
+    from data_pipeline.platform.hashing import sha256_hex
+    from data_pipeline.platform.storage import open_storage
     from srgan.config import dump_config, load_config
     from srgan.evaluation.benchmark import folder_benchmark
-    from srgan.evaluation.scoring import Generator, Task
+    from srgan.evaluation.score_task import GeneratorFile, ScoreTask
     from srgan.networks import generator
     from srgan.run_layout import VGG_KEY, generator_key
     from srgan.upscale import save_generator
@@ -120,9 +120,9 @@ def _task(run: Path, hr: Path, number: int) -> tuple[Any, ...]:
     }
     np.savez(run / VGG_KEY, **weights)  # type: ignore[arg-type]
     benchmark = folder_benchmark(str(hr), None, scale=4, kernel="matlab").part(number, 1)
-    task = Task(benchmark, storage.uri, ("vgg22",), pictured=1, cpus=_CPUS, gpus=0)
+    task = ScoreTask(benchmark, storage.uri, ("vgg22",), pictured=1, cpus=_CPUS, gpus=0)
     key = generator_key(1)
-    one = Generator("epoch-0001", "srgan", 1, key, sha256_hex(storage.read(key)))
+    one = GeneratorFile("epoch-0001", "srgan", 1, key, sha256_hex(storage.read(key)))
     return task, one, dump_config(config), str(run / "evaluation")
 
 

@@ -34,12 +34,12 @@ from benchmarks.common import (
 )
 from benchmarks.usage import cpu_seconds
 from benchmarks.usual_way import Crops, batches, cut_images, processes
-from data_pipeline.build import prepare
 from data_pipeline.manifest import MANIFEST_KEY, require_manifest
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.storage import open_storage
+from data_pipeline.prepare.build import prepare
 
 if TYPE_CHECKING:
-    from data_pipeline.dataset import Batches
+    from data_pipeline.loading.dataset import Batches
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -118,8 +118,8 @@ def _copies(data: Path, folder: Path, shards: int, copy: Callable[[Path, Path], 
 
 
 def _open(folder: Path, *, permute_colours: bool = False) -> tuple["Batches", Figures]:
-    from data_pipeline.dataset import Batches
-    from data_pipeline.patch_set import PatchSet
+    from data_pipeline.loading.dataset import Batches
+    from data_pipeline.loading.patch_set import PatchSet
 
     start = time.perf_counter()
     storage = open_storage(str(folder))

@@ -39,11 +39,11 @@ from benchmarks.common import (
 )
 from benchmarks.usage import cpu_seconds, family, peak_megabytes, title
 from benchmarks.usual_way import cut_images, processes
-from data_pipeline.build import prepare
-from data_pipeline.parts import Task, build_part
+from data_pipeline.platform.storage import open_storage
+from data_pipeline.prepare.build import prepare
+from data_pipeline.prepare.parts import Part, build_part
+from data_pipeline.prepare.sources import open_source
 from data_pipeline.shards import ShardFormat
-from data_pipeline.sources import open_source
-from data_pipeline.storage import open_storage
 
 _DIV2K_PAIRS = 32_592  # 480/240 on its 800 training images
 _DIV2K_VALID = 100
@@ -180,7 +180,7 @@ def _valid(source: Path, root: Path) -> Figures:
     with tempfile.TemporaryDirectory(dir=root) as folder:
         start = time.perf_counter()
         for image in images.images[:count]:
-            task = Task(f"valid/{image.name}", images._replace(images=(image,)), is_shard=False)
+            task = Part(f"valid/{image.name}", images._replace(images=(image,)), is_shard=False)
             build_part(task, settings, open_storage(folder))
         seconds = time.perf_counter() - start
         size = folder_bytes(Path(folder))

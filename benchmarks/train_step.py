@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _prepare(folder: Path, photographs: str | None, mosaics: int) -> Config:
-    from data_pipeline.build import prepare
+    from data_pipeline.prepare.build import prepare
     from srgan.vgg import weight_shapes
 
     image_files(photographs, folder / "images", mosaics)
@@ -129,10 +129,10 @@ def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
     tf.config.threading.set_intra_op_parallelism_threads(cpus)
     tf.config.threading.set_inter_op_parallelism_threads(cpus)
 
-    from data_pipeline.dataset import Batches
+    from data_pipeline.loading.dataset import Batches
+    from data_pipeline.loading.patch_set import PatchSet
     from data_pipeline.manifest import require_manifest
-    from data_pipeline.patch_set import PatchSet
-    from data_pipeline.storage import open_storage
+    from data_pipeline.platform.storage import open_storage
     from srgan.training.phases import plan_phases
     from srgan.training.state import begin_phase, build_networks
     from srgan.training.step import make_train_call

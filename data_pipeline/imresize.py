@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.images import Image
+
 Kernel = Literal["matlab", "opencv"]
-Image = npt.NDArray[np.uint8]
 
 # Rows of float32 work per block: the temporaries stay in a core's cache.
 _BLOCK_ELEMENTS = 1 << 16

@@ -1,17 +1,16 @@
 """The data set's index: the single source of truth, written last."""
 
-import hashlib
 import json
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_pipeline.errors import UserError
 from data_pipeline.imresize import Kernel
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.hashing import sha256_hex
+from data_pipeline.platform.storage import Storage
 from data_pipeline.shards import Geometry, ShardFormat
-from data_pipeline.storage import Storage
 
 FORMAT_VERSION = 2
 MANIFEST_KEY = "manifest.json"
@@ -146,20 +145,6 @@ class Manifest(Record):
 def stored_files(part: PartRecord) -> tuple[ShardRecord | StoredFile, ...]:
     """The files of a part; each has path, bytes and sha256."""
     return (part,) if isinstance(part, ShardRecord) else (part.hr, part.lr)
-
-
-def sha256_hex(data: bytes) -> str:
-    """sha256 of bytes, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_manifest(storage: Storage) -> Manifest | None:

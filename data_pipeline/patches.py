@@ -2,10 +2,7 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
-
-Image = npt.NDArray[np.uint8]
+from data_pipeline.images import Image
 
 
 def crop_to_multiple(image: Image, scale: int) -> Image:

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from data_pipeline.errors import JobFailedError, UserError
-from data_pipeline.logs import configure_logging
+from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.logs import configure_logging
 
 
 class Parser(argparse.ArgumentParser):

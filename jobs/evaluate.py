@@ -12,8 +12,8 @@ from data_pipeline.imresize import Kernel
 from jobs.command import Parser, run
 from srgan.evaluation.alerts import JUDGED, Limit
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
-from srgan.evaluation.run import Limits, evaluate
-from srgan.evaluation.source_run import open_run
+from srgan.evaluation.evaluate import Limits, evaluate
+from srgan.evaluation.run_reader import open_run
 
 _SCALE = 4
 

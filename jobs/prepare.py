@@ -4,15 +4,15 @@ import argparse
 import typing
 from pathlib import PurePosixPath
 
-from data_pipeline.build import prepare
-from data_pipeline.describe import contact_sheet, summary
-from data_pipeline.errors import UserError
 from data_pipeline.imresize import Kernel
 from data_pipeline.manifest import DataSettings, require_manifest
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import LocalStorage, open_file, open_storage
+from data_pipeline.prepare.build import prepare
+from data_pipeline.prepare.describe import contact_sheet, summary
+from data_pipeline.prepare.sources import DIV2K, SAMPLES, canonical_uri
+from data_pipeline.prepare.verify import verify
 from data_pipeline.shards import ShardFormat
-from data_pipeline.sources import DIV2K, SAMPLES, canonical_uri
-from data_pipeline.storage import LocalStorage, open_file, open_storage
-from data_pipeline.verify import verify
 from jobs.command import Parser, run
 
 _FOLDER = "a folder or s3:// prefix of images"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from jobs.command import Parser, run
 from srgan.config import load_config
+from srgan.training.driver import train
 from srgan.training.dry_run import dry_run
-from srgan.training.run import train
 
 
 def main() -> None:

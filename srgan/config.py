@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from data_pipeline.errors import UserError, differences
+from data_pipeline.platform.errors import UserError, differences
 from srgan.strict_yaml import StrictLoader
 
 Precision = Literal["float32", "mixed_bfloat16", "float64"]

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.errors import UserError
-from data_pipeline.manifest import sha256_hex
-from data_pipeline.storage import Storage
+from data_pipeline.images import Image
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.hashing import sha256_hex
+from data_pipeline.platform.storage import Storage
 from srgan.networks import PixelShuffle  # also registers the layers that a saved generator holds
 
-Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 _TRUNK_TILE, _TAIL_TILE = 768, 128  # LR pixels a side

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.errors import UserError
-from data_pipeline.storage import Storage, open_file
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import Storage, open_file
 from srgan.config import VggName
 from srgan.run_layout import VGG_KEY
 from srgan.vgg import Weights, check_weights, weight_shapes
 
 IMAGENET = "imagenet"
 
-_MEND = "pass a .npz or .h5 file with Keras's VGG19 weights as vgg_weights"
+_FIX = "pass a .npz or .h5 file with Keras's VGG19 weights as vgg_weights"
 
 
 def provide_vgg_weights(source: str, names: list[VggName], run: Storage) -> None:
@@ -36,7 +36,7 @@ def provide_vgg_weights(source: str, names: list[VggName], run: Storage) -> None
         try:
             check_weights(weights, name)
         except ValueError as error:
-            raise UserError(f"{source}: {error}; {_MEND}") from error
+            raise UserError(f"{source}: {error}; {_FIX}") from error
         needed |= {key: weights[key] for key in weight_shapes(name)}
     buffer = io.BytesIO()
     np.savez(buffer, **needed)
@@ -55,11 +55,11 @@ def _read(source: str) -> Weights:
     try:
         data = storage.read(name)
     except OSError as error:
-        raise UserError(f"{source}: does not read: {error.strerror}; {_MEND}") from error
+        raise UserError(f"{source}: does not read: {error.strerror}; {_FIX}") from error
     try:
         return _from_npz(data) if name.endswith(".npz") else _from_h5(data)
     except (ValueError, OSError, KeyError) as error:
-        raise UserError(f"{source}: is no file of weights ({error}); {_MEND}") from error
+        raise UserError(f"{source}: is no file of weights ({error}); {_FIX}") from error
 
 
 def _from_npz(data: bytes) -> Weights:
@@ -95,7 +95,7 @@ def _download() -> Weights:
     except Exception as error:  # Keras raises a plain Exception where there is no network
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"vgg_weights {IMAGENET}: Keras could not download them ({reason}); {_MEND}"
+            f"vgg_weights {IMAGENET}: Keras could not download them ({reason}); {_FIX}"
         ) from error
     return {
         f"{layer.name}/{name}": np.asarray(value)

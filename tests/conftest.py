@@ -18,8 +18,8 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 import ray
 
-from data_pipeline.build import prepare
 from data_pipeline.manifest import DataSettings
+from data_pipeline.prepare.build import prepare
 from tests.s3_servers import S3Server, moto_server
 from tests.srgan.session import limit_devices
 

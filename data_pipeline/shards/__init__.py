@@ -2,10 +2,8 @@
 
 from typing import Literal, NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from data_pipeline.images import Image
 
-Image = npt.NDArray[np.uint8]
 ShardFormat = Literal["arrow", "tfrecord"]
 
 

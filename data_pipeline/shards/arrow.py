@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from data_pipeline.shards import Geometry, Image, Patch
+from data_pipeline.images import Image
+from data_pipeline.shards import Geometry, Patch
 
 
 class ArrowShardWriter:

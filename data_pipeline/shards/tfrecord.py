@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline.shards import Geometry, Image, Patch
+from data_pipeline.images import Image
+from data_pipeline.shards import Geometry, Patch
 
 # A record is its length (8 bytes), the length's CRC (4), the data, the data's CRC (4).
 _HEADER = 12

@@ -5,22 +5,21 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from data_pipeline.errors import UserError
-from data_pipeline.images import ImageError, as_rgb, decode_image, describe_size
+from data_pipeline.images import Image, ImageError, as_rgb, decode_image, describe_size
 from data_pipeline.imresize import Kernel, imresize
-from data_pipeline.manifest import require_manifest, sha256_hex
+from data_pipeline.manifest import require_manifest
 from data_pipeline.patches import crop_to_multiple, is_pair
-from data_pipeline.sources import open_source
-from data_pipeline.storage import ReadableStorage, in_threads, open_storage
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.hashing import sha256_hex
+from data_pipeline.platform.storage import ReadableStorage, in_threads, open_storage
+from data_pipeline.prepare.sources import open_source
 from srgan.evaluation.measures import MEASURES
-from srgan.evaluation.metrics import Scores, psnr, score
+from srgan.evaluation.psnr_ssim import Scores, psnr, score
 
 if TYPE_CHECKING:
     import keras
 
-Image = npt.NDArray[np.uint8]
 
 _LR_CUT = 2
 
@@ -36,14 +35,14 @@ class Pair(NamedTuple):
 class File(NamedTuple):
     """An image: its name in the tables, its storage, its key and, if known, sha256 there.
 
-    `mend` is what to do where it is another one.
+    `fix` is what to do where it is another one.
     """
 
     name: str
     storage: ReadableStorage
     key: str
     sha256: str | None = None
-    mend: str = "run the same command again"
+    fix: str = "run the same command again"
 
     @property
     def uri(self) -> str:
@@ -58,9 +57,7 @@ class File(NamedTuple):
             raise UserError(f"{self.uri}: does not read: {error.strerror}") from error
         found = sha256_hex(data)
         if self.sha256 not in (None, found):
-            raise UserError(
-                f"{self.uri}: expected sha256 {self.sha256}, found {found}; {self.mend}"
-            )
+            raise UserError(f"{self.uri}: expected sha256 {self.sha256}, found {found}; {self.fix}")
         return data
 
     def decode(self) -> Image:
@@ -154,9 +151,9 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
         )
     settings = manifest.settings
     made_by = None if settings.valid_lr_source else settings.kernel
-    mend = "delete it and run the same jobs.prepare command again to restore it"
-    hr = tuple(File(one.name, storage, one.hr.path, one.hr.sha256, mend) for one in manifest.valid)
-    lr = tuple(File(one.name, storage, one.lr.path, one.lr.sha256, mend) for one in manifest.valid)
+    fix = "delete it and run the same jobs.prepare command again to restore it"
+    hr = tuple(File(one.name, storage, one.hr.path, one.hr.sha256, fix) for one in manifest.valid)
+    lr = tuple(File(one.name, storage, one.lr.path, one.lr.sha256, fix) for one in manifest.valid)
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
         scale=settings.scale,

@@ -5,13 +5,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from data_pipeline.images import as_rgb
+from data_pipeline.images import Image, as_rgb
 from data_pipeline.imresize import enlarge_nearest
-from srgan.evaluation.metrics import psnr
-
-Image = npt.NDArray[np.uint8]
+from srgan.evaluation.psnr_ssim import psnr
 
 _CROP = 128
 _ZOOM = 2

@@ -4,26 +4,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from data_pipeline.images import ImageError, as_rgb, decode_image
-from data_pipeline.storage import Storage
+from data_pipeline.platform.storage import Storage
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.comparison import Panel, most_detailed_crop, psnr_label
 from srgan.evaluation.report import Example
-from srgan.evaluation.scores import ScoreSet
-from srgan.evaluation.scoring import baselines, sr_key
+from srgan.evaluation.score_files import ScoreSet
+from srgan.evaluation.score_task import baselines, sr_key
 from srgan.evaluation.table import BICUBIC, HR, TITLES, ImageScore
-
-Image = npt.NDArray[np.uint8]
 
 _CROP = 128
 
 _log = logging.getLogger(__name__)
 
 
-class Source(NamedTuple):
+class ShownGenerator(NamedTuple):
     """A generator whose SR images are shown: where they lie, its name there and its label."""
 
     out: Storage
@@ -53,7 +48,7 @@ def choose_images(bicubic: Sequence[ImageScore], judged: ScoreSet | None) -> dic
 
 
 def make_examples(
-    benchmark: Benchmark, chosen: Mapping[str, str], sources: Sequence[Source]
+    benchmark: Benchmark, chosen: Mapping[str, str], sources: Sequence[ShownGenerator]
 ) -> list[Example]:
     """Reads the chosen images and the SR images of them.
 

@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipeline.errors import UserError
-from data_pipeline.storage import Storage, read_many
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import Storage, read_many
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.table import SRGAN, Means, epochs_of
 

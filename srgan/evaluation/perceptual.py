@@ -9,17 +9,15 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from data_pipeline.images import as_rgb
-from data_pipeline.storage import open_storage
+from data_pipeline.images import Image, as_rgb
+from data_pipeline.platform.storage import open_storage
 from srgan.config import VggName
 from srgan.evaluation.measures import Values
 
 if TYPE_CHECKING:
     from srgan.vgg import FeatureExtractor
 
-Image = npt.NDArray[np.uint8]
 
 _VGG_CROP = 256  # whole images would take as long as the generator
 _NIQE_SIDE = 192  # its statistics are of blocks of 96 pixels, and need several

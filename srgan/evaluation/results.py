@@ -5,12 +5,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
-from data_pipeline.storage import Storage
+from data_pipeline.platform.storage import Storage
 from srgan.config import VggName
 from srgan.evaluation.benchmark import Benchmark
-from srgan.evaluation.examples import Source, choose_images, make_examples
+from srgan.evaluation.examples import ShownGenerator, choose_images, make_examples
 from srgan.evaluation.report import Example, ReportRun, report_html
-from srgan.evaluation.scores import (
+from srgan.evaluation.run_reader import SourceRun, is_current
+from srgan.evaluation.score_files import (
     BASELINES,
     SCORES,
     ScoreSet,
@@ -18,8 +19,7 @@ from srgan.evaluation.scores import (
     images_parquet,
     read_score_sets,
 )
-from srgan.evaluation.scoring import Generator
-from srgan.evaluation.source_run import SourceRun, is_current
+from srgan.evaluation.score_task import GeneratorFile
 from srgan.evaluation.table import (
     SRGAN,
     SRRESNET,
@@ -53,7 +53,7 @@ class Subject(NamedTuple):
     name: str
     out: Storage
     run: SourceRun | None
-    generators: dict[str, Generator]
+    generators: dict[str, GeneratorFile]
     records: list[dict[str, Any]]
 
 
@@ -181,10 +181,10 @@ def _examples(evaluated: Sequence[Evaluated], benchmark: Benchmark) -> list[Exam
     for one in evaluated:
         name = f"{one.subject.name} " if len(evaluated) > 1 else ""
         if SRRESNET in one.sets:
-            sources.append(Source(one.subject.out, SRRESNET, name + TITLES[SRRESNET]))
+            sources.append(ShownGenerator(one.subject.out, SRRESNET, name + TITLES[SRRESNET]))
         if epochs := epochs_of(one.means):
             label = f"{name}{TITLES[SRGAN]} {epochs[-1]}"
-            sources.append(Source(one.subject.out, generator_name(epochs[-1]), label))
+            sources.append(ShownGenerator(one.subject.out, generator_name(epochs[-1]), label))
     sets = evaluated[0].sets
     epochs = epochs_of(evaluated[0].means)
     judged = sets[generator_name(epochs[-1])] if epochs else sets.get(SRRESNET)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.manifest import file_sha256
-from data_pipeline.storage import Storage
+from data_pipeline.platform.hashing import file_sha256
+from data_pipeline.platform.storage import Storage
 from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS
 from srgan.training.errors import DamagedCheckpointError
 

@@ -6,16 +6,16 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from data_pipeline.cluster import ray_session
 from data_pipeline.manifest import Manifest, require_manifest
-from data_pipeline.progress import data_size, duration
-from data_pipeline.storage import Storage, open_storage
+from data_pipeline.platform.cluster import ray_session
+from data_pipeline.platform.progress import data_size, duration
+from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import Config
+from srgan.metrics_log import read_metrics
 from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, VGG_KEY
-from srgan.training.metrics_log import read_metrics
+from srgan.training.driver import check_run, plan, train
 from srgan.training.phases import Phase
 from srgan.training.resources import Workers
-from srgan.training.run import check_run, plan, train
 
 _STEPS = 3
 _LOOKS = 5

@@ -1,6 +1,6 @@
-"""Ways for training to fail that starting it again does not mend."""
+"""Ways for training to fail that starting it again does not fix."""
 
-from data_pipeline.errors import JobFailedError
+from data_pipeline.platform.errors import JobFailedError
 
 
 class DamagedCheckpointError(JobFailedError):

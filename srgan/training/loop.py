@@ -10,9 +10,9 @@ import numpy as np
 import ray.train
 import tensorflow as tf
 
-from data_pipeline.dataset import Batches
-from data_pipeline.patch_set import PatchSet
-from data_pipeline.progress import duration
+from data_pipeline.loading.dataset import Batches
+from data_pipeline.loading.patch_set import PatchSet
+from data_pipeline.platform.progress import duration
 from srgan.config import Config
 from srgan.training.checkpoint import Checkpoint, Position
 from srgan.training.errors import NonFiniteError
@@ -37,7 +37,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 _log = logging.getLogger(__name__)
 
 
-class Outcome(NamedTuple):
+class TrainingEnd(NamedTuple):
     """How a worker ended: after which step of the run, and whether it was asked to stop."""
 
     step: int
@@ -88,7 +88,7 @@ class Loop:
         self._state = self._begin(phase_of(self._phases, self._step))
         set_state(self._state, checkpoint.arrays, checkpoint.name)
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingEnd:
         """Trains what is not done.
 
         Raises:
@@ -111,7 +111,7 @@ class Loop:
             wait_for_saves()
             raise
         wait_for_saves()
-        return Outcome(self._step, stopped)
+        return TrainingEnd(self._step, stopped)
 
     def _begin(self, phase: Phase) -> TrainState:
         with self._strategy.scope():

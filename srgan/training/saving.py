@@ -12,12 +12,12 @@ import ray.train
 import tensorflow as tf
 
 from data_pipeline.images import encode_png
-from data_pipeline.storage import Storage
+from data_pipeline.platform.storage import Storage
 from srgan.config import Config, dump_config
+from srgan.metrics_log import MetricsLog
 from srgan.networks import generator
 from srgan.run_layout import generator_key, phase_generator_key, samples_key
 from srgan.training.checkpoint import Arrays, Position, write_checkpoint
-from srgan.training.metrics_log import MetricsLog
 from srgan.training.phases import Phase
 from srgan.training.tensorboard import write_tensorboard
 from srgan.training.validation import Validation

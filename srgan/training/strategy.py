@@ -6,7 +6,7 @@ import keras
 import ray
 import tensorflow as tf
 
-from data_pipeline.errors import UserError
+from data_pipeline.platform.errors import UserError
 
 
 def configure_devices(gpus: int) -> None:

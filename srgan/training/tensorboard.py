@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from data_pipeline.storage import Storage
+from data_pipeline.platform.storage import Storage
 from srgan.run_layout import tensorboard_key
 
 

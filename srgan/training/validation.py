@@ -4,16 +4,13 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
-from data_pipeline.images import as_rgb
+from data_pipeline.images import Image, as_rgb
 from data_pipeline.imresize import enlarge_nearest, imresize
 from srgan.evaluation.benchmark import Benchmark, Pair, score_pair, upscale_pair
-from srgan.evaluation.metrics import Scores, can_be_scored
+from srgan.evaluation.psnr_ssim import Scores, can_be_scored
 
 _SHOWN_LR_SIDE = 40
-
-Image = npt.NDArray[np.uint8]
 
 
 class Validation:

@@ -5,12 +5,12 @@ from typing import Any
 import ray.train
 from ray.train.collective import broadcast_from_rank_zero
 
-from data_pipeline.dataset import Batches, check_node_fits
-from data_pipeline.errors import JobFailedError, UserError
-from data_pipeline.logs import configure_logging
+from data_pipeline.loading.dataset import Batches, check_node_fits
+from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
-from data_pipeline.patch_set import PatchSet
-from data_pipeline.storage import Storage, open_storage
+from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.logs import configure_logging
+from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import Config, needed_extractors, parse_config
 from srgan.evaluation.benchmark import data_benchmark
 from srgan.run_layout import CONFIG_KEY, INITIAL_KEY
@@ -20,7 +20,7 @@ from srgan.training.checkpoint import (
     newest_position,
     read_checkpoint,
 )
-from srgan.training.loop import Loop, Outcome
+from srgan.training.loop import Loop, TrainingEnd
 from srgan.training.phases import plan_phases
 from srgan.training.saving import Saver
 from srgan.training.state import build_networks
@@ -34,7 +34,7 @@ from srgan.vgg_weights import read_vgg_weights
 
 def train_worker(
     *, config_text: str, data_uri: str, run_uri: str, gpus: int, switch: Any
-) -> Outcome:
+) -> TrainingEnd:
     """Trains from the newest whole checkpoint, or from step 0, to the end or until asked to stop.
 
     Args:

@@ -240,7 +240,7 @@ def test_on_demand_fills_what_spot_may_not(config):
 
 
 def test_a_refused_spot_launch_is_asked_again(config):
-    """What cluster.yaml warns of; if Ray has learnt better, mend its comment and the runbook."""
+    """What cluster.yaml warns of; if Ray has learnt better, fix its comment and the runbook."""
     monitor = CloudResourceMonitor()
     refused = InstanceUpdateEvent(
         instance_type="gpu_spot", new_instance_status=Instance.ALLOCATION_FAILED

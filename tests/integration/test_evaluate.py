@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from data_pipeline.build import prepare
 from data_pipeline.images import decode_image
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.storage import open_storage
+from data_pipeline.prepare.build import prepare
 from srgan.networks import generator
 from srgan.run_layout import generator_key
 from srgan.upscale import save_generator

@@ -15,16 +15,16 @@ import cv2
 import pytest
 import ray
 
-from data_pipeline.build import prepare
-from data_pipeline.manifest import file_sha256
+from data_pipeline.platform.hashing import file_sha256
+from data_pipeline.prepare.build import prepare
 from tests.conftest import ROOT, data_settings, photograph
-from tests.data_pipeline.test_build import contents
+from tests.data_pipeline.prepare.test_build import contents
 
 PARTS = 43
 
 # The command, with every image a shard of its own: many parts from few bytes.
 PROGRAM = """
-import data_pipeline.build as build
+import data_pipeline.prepare.build as build
 from jobs.command import run
 from jobs.prepare import main
 build._SHARD_SOURCE_BYTES = 1
@@ -191,7 +191,7 @@ def test_killed_after_the_manifest_nothing_temporary_stays(
     """As a kill leaves it before the parts' records and the manifest's own leftover are gone."""
     settings, out = data_settings(photos, valid_photos), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("data_pipeline.build.clean_up", lambda storage: None)
+        patch.setattr("data_pipeline.prepare.build.clean_up", lambda storage: None)
         prepare(settings, str(out))
     assert finished_parts(out) == 4
     (out / ".manifest.json.abc.partial").write_bytes((out / "manifest.json").read_bytes())

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.storage import open_storage
 from srgan.training.checkpoint import newest_checkpoint, newest_position
 from tests.conftest import ROOT, photograph
-from tests.data_pipeline.test_build import contents
+from tests.data_pipeline.prepare.test_build import contents
 from tests.srgan.session import assert_same_bytes
 
 EPOCHS = [("pretrain", 1), ("pretrain", 2), ("gan", 1), ("gan", 2), ("gan", 3)]

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_pipeline.errors import JobFailedError, UserError
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.storage import open_storage
 from srgan.config import Config, dump_config, parse_config
 from srgan.run_layout import CONFIG_KEY
 from srgan.training.checkpoint import Checkpoint, newest_checkpoint
-from srgan.training.fit import fit
+from srgan.training.driver import _worker
+from srgan.training.ray_workers import fit
 from srgan.training.resources import Workers
-from srgan.training.run import _worker
 from tests.srgan.session import assert_same_bytes
 
 CONFIG = """

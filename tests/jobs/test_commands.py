@@ -12,13 +12,13 @@ import pytest
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from data_pipeline.cluster import ray_session
-from data_pipeline.errors import JobFailedError, UserError
 from data_pipeline.manifest import require_manifest
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.cluster import ray_session
+from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.storage import open_storage
 from jobs import evaluate, prepare, train
 from jobs.command import run
-from srgan.training.fit import _reason
+from srgan.training.ray_workers import _reason
 from tests.conftest import ROOT
 
 DEMO = str(ROOT / "configs" / "demo.yaml")
@@ -72,7 +72,7 @@ def test_prepare_an_image_that_does_not_decode(command, tmp_path, photos):
     (source / "bad.png").write_bytes((source / "camera.png").read_bytes()[:1000])
     arguments = ["--source", source, "--out", tmp_path / "out", "--patch-size", 48, "--stride", 24]
     assert_refused(
-        command(prepare, *arguments), "bad.png: does not decode", "mend that and run it again"
+        command(prepare, *arguments), "bad.png: does not decode", "fix that and run it again"
     )
     assert not (tmp_path / "out" / "manifest.json").exists()
     (source / "bad.png").unlink()
@@ -275,7 +275,7 @@ def test_prepare_with_an_lr_file_of_a_wrong_size(command, tmp_path, lr_arguments
     cv2.imwrite(str(path), cv2.imread(str(path))[:-1])
     result = command(prepare, *lr_arguments)
     hr = f"{tmp_path}/hr/rocket.png: (100x96, RGB) is not 4 times "
-    assert_refused(result, f"{hr}{path} (25x23, RGB)", "mend that and run it again")
+    assert_refused(result, f"{hr}{path} (25x23, RGB)", "fix that and run it again")
     assert not (tmp_path / "out" / "manifest.json").exists()
     path.write_bytes(right)
     assert command(prepare, *lr_arguments)[0] == 0

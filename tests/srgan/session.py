@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline.dataset import Batches
+from data_pipeline.loading.dataset import Batches
+from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
-from data_pipeline.patch_set import PatchSet
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.storage import open_storage
 from srgan.config import Config, parse_config
 from srgan.training.checkpoint import Position, newest_checkpoint, write_checkpoint
 from srgan.training.state import (

@@ -1,6 +1,6 @@
 import pytest
 
-from data_pipeline.errors import UserError
+from data_pipeline.platform.errors import UserError
 from srgan.config import differing_keys, dump_config, load_config, parse_config
 from tests.conftest import ROOT
 

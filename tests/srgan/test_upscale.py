@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from data_pipeline.errors import UserError
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import open_storage
 from srgan.networks import generator
 from srgan.upscale import in_tiles, load_weights, save_generator, super_resolve
 from tests.conftest import photograph

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline.errors import UserError
-from data_pipeline.storage import open_storage
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import open_storage
 from srgan import losses
 from srgan.vgg import FeatureExtractor, check_weights, weight_shapes
 from srgan.vgg_weights import provide_vgg_weights, read_vgg_weights

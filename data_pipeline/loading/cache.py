@@ -1,0 +1,199 @@
+"""A data set's shards on this node, verified: local ones in place, remote ones through a cache.
+
+The cache is shared by all processes of the node. A file in it is named by its sha256 and appears
+whole and verified. Whoever maps it holds a shared lock on it for as long as the map lives, and
+only files that nobody holds are evicted, the least recently mapped first.
+"""
+
+import fcntl
+import hashlib
+import logging
+import math
+import mmap
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+from data_pipeline.manifest import ShardRecord
+from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.node import node_folder, node_lock, remove_unlocked, scratch_file
+from data_pipeline.platform.progress import data_size
+from data_pipeline.platform.storage import LocalStorage, Storage
+
+LIMIT_VARIABLE = "SRGAN_CACHE_GB"
+
+# Without a limit, so much of the disk stays free.
+_SPARED = 0.1
+
+_PARTIAL_SUFFIX = ".shard"
+
+_log = logging.getLogger(__name__)
+
+
+class DamagedShardError(JobFailedError):
+    """A shard that is missing or is not what the manifest says."""
+
+
+def map_shard(storage: Storage, shard: ShardRecord) -> mmap.mmap:
+    """Maps a shard's content, after a check of every byte against the manifest.
+
+    A remote shard is checked once, while it is copied into the node's cache; processes that need
+    the same one at the same time share one download.
+
+    Raises:
+        DamagedShardError: Naming the shard, what was expected and what was found.
+    """
+    if isinstance(storage, LocalStorage):
+        return _map_in_place(storage, shard)
+    folder = node_folder("shards")
+    path = folder / shard.sha256
+    while True:
+        mapped = _map_held(path, shard.bytes)
+        if mapped is not None:
+            return mapped
+        with node_lock(f"shard-{shard.sha256[:2]}"):  # few lock files, none of them for ever
+            if not path.exists():
+                return _fetch(storage, shard, path)
+
+
+def cache_limit() -> int:
+    """Bytes that the cache may take: $SRGAN_CACHE_GB, else nine tenths of what the disk has.
+
+    Raises:
+        UserError: If the variable is no positive number.
+    """
+    text = os.environ.get(LIMIT_VARIABLE)
+    if not text:
+        disk = shutil.disk_usage(node_folder("shards"))
+        return max(0, sum(_cached_sizes().values()) + disk.free - int(_SPARED * disk.total))
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = 0.0
+    if not 0 < limit < math.inf:
+        raise UserError(f"{LIMIT_VARIABLE}={text}: pass the cache's size in gigabytes, as in 500")
+    return int(limit * 1e9)
+
+
+def _map_in_place(storage: LocalStorage, shard: ShardRecord) -> mmap.mmap:
+    where = f"{storage.uri}/{shard.path}"
+    size = storage.size(shard.path)
+    if size is None:
+        raise _missing(where)
+    if size != shard.bytes:
+        raise _wrong_size(where, shard.bytes, size)
+    with storage.path(shard.path).open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    found = hashlib.sha256(mapped).hexdigest()
+    if found != shard.sha256:
+        raise _wrong_content(where, shard.sha256, found)
+    return mapped
+
+
+def _map_held(path: Path, size: int) -> mmap.mmap | None:
+    """Maps a file of the cache and holds it; None where there is none of this size."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        if os.fstat(handle).st_size != size:  # the file system lost it in a crash
+            path.unlink(missing_ok=True)
+            return None
+        # The map duplicates the handle, and the lock is the handle's: it ends with the map.
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        os.utime(handle)
+        return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(handle)
+
+
+def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> mmap.mmap:
+    where = f"{storage.uri}/{shard.path}"
+    with ExitStack() as stack:
+        with scratch_file(shard.sha256 + _PARTIAL_SUFFIX) as partial:
+            with node_lock("eviction"):
+                _make_room(shard.bytes)
+                os.truncate(partial, shard.bytes)  # other processes count it from now on
+            digest, size = hashlib.sha256(), 0
+            try:
+                with partial.open("r+b") as file:
+                    for block in storage.stream(shard.path):
+                        file.write(block)
+                        digest.update(block)
+                        size += len(block)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except FileNotFoundError as error:
+                raise _missing(where) from error
+            except OSError as error:
+                raise JobFailedError(
+                    f"{where}: cannot be copied to {path.parent} ({error.strerror or error}); "
+                    f"lower {LIMIT_VARIABLE} or make room"
+                ) from error
+            if size != shard.bytes:
+                raise _wrong_size(where, shard.bytes, size)
+            if digest.hexdigest() != shard.sha256:
+                raise _wrong_content(where, shard.sha256, digest.hexdigest())
+            # Nobody may evict it before it is held.
+            stack.enter_context(node_lock("eviction"))
+            partial.replace(path)
+        mapped = _map_held(path, shard.bytes)
+        assert mapped is not None
+        return mapped
+
+
+def _make_room(size: int) -> None:
+    """Evicts until `size` bytes more fit, or nothing is left that no reader holds."""
+    sizes = _cached_sizes()
+    used, limit = sum(sizes.values()), cache_limit()
+    if used + size <= limit:
+        return
+    for path in sorted(node_folder("shards").iterdir(), key=_mtime):
+        if remove_unlocked(path):
+            used -= sizes.get(path, 0)
+        if used + size <= limit:
+            return
+    _log.warning(
+        "the shard cache is over its limit of %s: readers hold %s",
+        data_size(limit),
+        data_size(used),
+    )
+
+
+def _cached_sizes() -> dict[Path, int]:
+    """Bytes of every cached shard, and of those on their way."""
+    files = [*node_folder("shards").iterdir()]
+    files += node_folder("scratch").glob(f"*{_PARTIAL_SUFFIX}")
+    sizes = {}
+    for path in files:
+        try:
+            sizes[path] = path.stat().st_size
+        except FileNotFoundError:
+            continue  # finished or given up meanwhile
+    return sizes
+
+
+def _mtime(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+_FIX = "delete it and run the same jobs.prepare command again"
+
+
+def _missing(where: str) -> DamagedShardError:
+    return DamagedShardError(
+        f"{where}: is missing; run the same jobs.prepare command again to restore it"
+    )
+
+
+def _wrong_size(where: str, expected: int, found: int) -> DamagedShardError:
+    return DamagedShardError(f"{where}: expected {expected} bytes, found {found}; {_FIX}")
+
+
+def _wrong_content(where: str, expected: str, found: str) -> DamagedShardError:
+    return DamagedShardError(f"{where}: expected sha256 {expected}, found {found}; {_FIX}")

@@ -1,0 +1,180 @@
+"""Sampling + patches -> tf.data of uint8 LR/HR batches."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from data_pipeline.images import Image
+from data_pipeline.loading.cache import LIMIT_VARIABLE, cache_limit
+from data_pipeline.loading.patch_set import PatchSet, most_open_shards
+from data_pipeline.loading.sampling import (
+    BatchPlan,
+    Ints,
+    epoch_order,
+    num_windows,
+    plan_batch,
+    steps_per_epoch,
+)
+from data_pipeline.manifest import Manifest
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.progress import data_size
+from data_pipeline.platform.storage import LocalStorage, Storage
+
+# Shards are opened so many steps before their use, if the windows of the shuffle are that long:
+# seconds on the fastest GPU.
+_STEPS_AHEAD = 64
+
+
+class Batches:
+    """The run's batches: what every replica sees at every step, a pure function of the seed.
+
+    Attributes:
+        epoch_steps: Steps of an epoch.
+    """
+
+    def __init__(
+        self,
+        patches: PatchSet,
+        manifest: Manifest,
+        *,
+        seed: int,
+        global_batch: int,
+        hr_crop: int,
+        permute_colours: bool = False,
+        shuffle_shards: int | None = None,
+    ) -> None:
+        self._patches = patches
+        self._scale = manifest.settings.scale
+        self._crop_range = (manifest.settings.patch_size - hr_crop) // self._scale + 1
+        self._seed, self._global_batch, self._hr_crop = seed, global_batch, hr_crop
+        self._permute_colours = permute_colours
+        self.epoch_steps = steps_per_epoch(len(patches), global_batch)
+        shard_patches = [shard.patches for shard in manifest.shards]
+
+        @lru_cache(maxsize=2)
+        def order(epoch: int) -> Ints:
+            return epoch_order(
+                seed=seed, epoch=epoch, shard_patches=shard_patches, shuffle_shards=shuffle_shards
+            )
+
+        self._order = order
+        self._steps_ahead = _steps_ahead(shard_patches, shuffle_shards, global_batch)
+
+    def plan(self, step: int) -> BatchPlan:
+        """The global batch of a step."""
+        return plan_batch(
+            seed=self._seed,
+            step=step,
+            order=self._order(step // self.epoch_steps),
+            global_batch=self._global_batch,
+            crop_range=self._crop_range,
+            permute_colours=self._permute_colours,
+        )
+
+    def _patch_ids(self, step: int) -> Ints:
+        """The plan's `patch_ids`, without the draws of its crops."""
+        first = step % self.epoch_steps * self._global_batch
+        return self._order(step // self.epoch_steps)[first : first + self._global_batch]
+
+    def dataset(
+        self,
+        *,
+        start: int,
+        stop: int,
+        replicas: Sequence[int],
+        num_replicas: int,
+        endless: bool = False,
+    ) -> tf.data.Dataset:
+        """Batches of some replicas, for the steps [start, stop).
+
+        The shards are opened in the background, ahead of their use.
+
+        Args:
+            start: First global step.
+            stop: Global step to end before.
+            replicas: The replicas to serve, consecutive ones among range(num_replicas).
+            num_replicas: All replicas, at most as many as the global batch has examples.
+            endless: Whether the last elements come again and again, for readers that count.
+
+        Returns:
+            Elements (LR uint8 [b, h, w, 3], HR uint8 [b, H, W, 3]), b = global batch /
+            num_replicas rounded down or up: for each step one element per replica, in the given
+            order.
+        """
+        borders = [
+            replica * self._global_batch // num_replicas for replica in range(num_replicas + 1)
+        ]
+        sizes = {borders[replica + 1] - borders[replica] for replica in replicas}
+        rows = sizes.pop() if len(sizes) == 1 else None
+        lr_crop = self._hr_crop // self._scale
+
+        def prefetch(step: int) -> None:
+            if step < stop:
+                served = slice(borders[replicas[0]], borders[replicas[-1] + 1])
+                self._patches.prefetch(self._patch_ids(step)[served], step)
+
+        def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
+            offset, position = divmod(int(index), len(replicas))
+            step = min(start + offset, stop - 1)
+            if position == 0:
+                furthest = step + self._steps_ahead
+                for ahead in range(step if offset == 0 else furthest, furthest + 1):
+                    prefetch(ahead)
+            first, last = borders[replicas[position]], borders[replicas[position] + 1]
+            plan = self.plan(step).rows(first, last)
+            return self._patches.batch(plan, hr_crop=self._hr_crop)
+
+        def load_tensors(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            lr, hr = tf.numpy_function(load, [index], (tf.uint8, tf.uint8))
+            return (
+                tf.ensure_shape(lr, (rows, lr_crop, lr_crop, 3)),
+                tf.ensure_shape(hr, (rows, self._hr_crop, self._hr_crop, 3)),
+            )
+
+        elements = tf.data.Dataset.counter()
+        if not endless:
+            elements = elements.take((stop - start) * len(replicas))
+        # One thread: a second one would only pass Python's lock to and fro with it.
+        return elements.map(load_tensors).prefetch(2 * len(replicas))
+
+
+def _steps_ahead(
+    shard_patches: Sequence[int], shuffle_shards: int | None, global_batch: int
+) -> int:
+    """How far to look ahead without reaching beyond the window after the current one."""
+    windows = num_windows(len(shard_patches), shuffle_shards)
+    if windows == 1:
+        return _STEPS_AHEAD
+    shortest = sum(sorted(shard_patches)[: len(shard_patches) // windows]) // global_batch
+    return max(0, min(_STEPS_AHEAD, shortest - 1))
+
+
+def check_node_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | None) -> None:
+    """Refuses what would open, or download, every shard again for almost every step.
+
+    Raises:
+        UserError: If the shards that are in use together are more than a process can hold open,
+            or do not fit the node's cache.
+    """
+    largest = sorted((shard.bytes for shard in manifest.shards), reverse=True)
+    if shuffle_shards is not None:
+        largest = largest[: 2 * shuffle_shards]  # at the border of two windows both are in use
+    most = most_open_shards()
+    if len(largest) > most:
+        raise UserError(
+            f"{storage.uri}: {len(largest)} shards are in use together, a process here can open "
+            f"{most}; raise ulimit -n, or set batch.shuffle_shards to {most // 2}"
+        )
+    if isinstance(storage, LocalStorage):
+        return
+    needed, limit = sum(largest), cache_limit()
+    if needed > limit:
+        fitting = int(limit / largest[0]) // 2
+        other = f", or set batch.shuffle_shards to {fitting}" if fitting else ""
+        raise UserError(
+            f"{storage.uri}: {data_size(needed)} of shards are in use together, the cache may "
+            f"take {data_size(limit)}; raise {LIMIT_VARIABLE}{other}"
+        )

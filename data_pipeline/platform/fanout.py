@@ -1,0 +1,123 @@
+"""Many independent tasks on Ray: retried, bounded in number, one failure does not end the rest."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from data_pipeline.platform.cluster import ray_session
+from data_pipeline.platform.errors import JobFailedError
+from data_pipeline.platform.progress import Progress
+
+_RETRIES = 3
+
+# Tasks in flight for every one that runs: the next one waits, its arguments are in memory.
+_QUEUED_PER_SLOT = 2
+
+# Failures in a row, for every task in flight, after which the others would fail too.
+_HOPELESS = 3
+
+_PATIENCE_SECONDS = 300
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class TaskFailedError(Exception):
+    """A task that failed in spite of retries; the message is one line."""
+
+
+def fan_out(
+    function: Callable[..., T],
+    arguments: Iterable[tuple[Any, ...]],
+    *,
+    total: int,
+    label: str,
+    unit: str,
+) -> list[T | TaskFailedError]:
+    """The results of `fan_out_unordered`, one for every task, in order."""
+    found = dict(fan_out_unordered(function, arguments, total=total, label=label, unit=unit))
+    not_tried = TaskFailedError("was not tried after so many failures")
+    return [found.get(number, not_tried) for number in range(total)]
+
+
+def fan_out_unordered(
+    function: Callable[..., T],
+    arguments: Iterable[tuple[Any, ...]],
+    *,
+    total: int,
+    label: str,
+    unit: str,
+    cpus: int = 1,
+    gpus: int = 0,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[int, T | TaskFailedError]]:
+    """Calls a function on the workers of the cluster.
+
+    A task whose worker dies, or that raises OSError or JobFailedError, is run again.
+
+    Args:
+        function: What to run.
+        arguments: The function's, one tuple a task; asked for when a task's turn comes.
+        total: How many tasks there are.
+        label: Names the progress bar.
+        unit: What a task finishes, in the plural.
+        cpus: Cores that a task takes.
+        gpus: GPUs that a task takes; its process ends with it, as the next one's may be another.
+        environment: Variables of the tasks' processes, which other tasks do not share then.
+
+    Yields:
+        A task's number and its result or failure, as soon as it is there. After many failures in
+        a row, as from a full disk, the rest is not tried.
+    """
+    if not total:
+        return
+    with ray_session(), Progress(label, total, unit) as progress:
+        remote = ray.remote(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_retries=_RETRIES,
+            retry_exceptions=[OSError, JobFailedError],
+            runtime_env={"env_vars": dict(environment)} if environment else None,
+        )(function)
+        waiting = enumerate(arguments)
+        pending: dict[Any, int] = {}
+        in_a_row = 0
+        while True:
+            resources = ray.cluster_resources()
+            at_once = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus
+            room = max(2, int(_QUEUED_PER_SLOT * at_once))
+            if in_a_row < _HOPELESS * room:
+                for number, values in islice(waiting, max(0, room - len(pending))):
+                    pending[remote.remote(*values)] = number
+            if not pending:
+                break
+            done, _ = ray.wait(list(pending), timeout=_PATIENCE_SECONDS)
+            if not done:
+                _log.warning(
+                    "%s: nothing finished for %d minutes; tasks of %d CPU(s) and %d GPU(s) wait "
+                    "for room if the cluster has none",
+                    label,
+                    _PATIENCE_SECONDS // 60,
+                    cpus,
+                    gpus,
+                )
+                continue
+            result = _result(done[0])
+            in_a_row = in_a_row + 1 if isinstance(result, TaskFailedError) else 0
+            progress.advance()
+            yield pending.pop(done[0]), result
+
+
+def _result(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        cause = error.cause
+        return TaskFailedError(f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}")
+    except RayError as error:
+        return TaskFailedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

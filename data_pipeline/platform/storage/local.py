@@ -1,0 +1,165 @@
+"""Objects as files of a folder."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.node import locked_file, remove_unlocked
+from data_pipeline.platform.storage.interface import StoredObject
+
+_PARTIAL = ".partial"
+_BLOCK = 1 << 20
+_ATTEMPTS = 100
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()  # once, at import: reading it sets it for every thread
+
+
+class LocalStorage:
+    """A folder on a local or shared file system."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.uri = str(root)
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """See Storage."""
+        found = []
+        folder = self._root / prefix.rpartition("/")[0]
+        for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
+            for name in names:
+                path = Path(parent, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix) and not _is_partial(name):
+                    size = self.size(key)
+                    if size is not None:
+                        found.append(StoredObject(key, size))
+        return sorted(found)
+
+    def size(self, key: str) -> int | None:
+        """See Storage."""
+        try:
+            found = self.path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def read(self, key: str) -> bytes:
+        """See Storage."""
+        return self.path(key).read_bytes()
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """See Storage."""
+        with self.path(key).open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+    def write(self, key: str, data: bytes) -> None:
+        """See Storage."""
+        with self.stage(key) as path:
+            path.write_bytes(data)
+
+    def write_new(self, key: str, data: bytes) -> None:
+        """See Storage."""
+        final = self.path(key)
+        with self._partial(final) as path:
+            path.write_bytes(data)
+            _finish(path)
+            os.link(path, final)  # unlike a rename, fails where there is a file already
+
+    @contextmanager
+    def stage(self, key: str) -> Iterator[Path]:
+        """See Storage."""
+        final = self.path(key)
+        with self._partial(final) as path:
+            yield path
+            _finish(path)
+            path.replace(final)
+
+    @contextmanager
+    def _partial(self, final: Path) -> Iterator[Path]:
+        """An empty file beside `final`, gone after the block."""
+        try:
+            handle, partial = _new_partial(final)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {final}: {error.strerror}; choose another place"
+            ) from error
+        try:
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(handle)
+
+    def path(self, key: str) -> Path:
+        """The object's file: local data is read in place.
+
+        Raises:
+            UserError: If the key, which may come from a manifest, leads out of the folder.
+        """
+        if key.startswith("/") or ".." in key.split("/"):
+            raise UserError(f"{self.uri}: the key {key!r} leads out of it; prepare it anew")
+        return self._root / key
+
+    def delete(self, key: str) -> None:
+        """See Storage."""
+        path = self.path(key)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+        for folder in path.parents:
+            if folder == self._root:
+                break
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue  # another thread was faster
+            except OSError:
+                break  # it is not empty
+
+    def delete_folder(self, folder: str) -> None:
+        """See Storage."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(self.path(folder))
+        with suppress(OSError):  # it is not empty, or a mount
+            self._root.rmdir()
+
+    def delete_partial(self) -> None:
+        """See Storage."""
+        for path in self._root.rglob(f".*{_PARTIAL}"):
+            remove_unlocked(path)
+
+
+def _new_partial(final: Path) -> tuple[int, Path]:
+    """A locked file; another process may remove the folder while it is still empty."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            return locked_file(final.parent, f".{final.name}.", _PARTIAL)
+    raise FileNotFoundError(errno.ENOENT, "the folder vanishes", str(final.parent))
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """An unreadable folder must not pass for an empty one."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise UserError(f"{error.filename}: does not read: {error.strerror}; fix that") from error
+
+
+def _is_partial(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_PARTIAL)
+
+
+def _finish(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    path.chmod(0o666 & ~_UMASK)

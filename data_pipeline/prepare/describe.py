@@ -1,0 +1,70 @@
+"""What a person wants to know of a data set, and a picture of some of its patches."""
+
+import numpy as np
+import numpy.typing as npt
+
+from data_pipeline.images import encode_png
+from data_pipeline.imresize import enlarge_nearest
+from data_pipeline.loading.patch_set import PatchSet
+from data_pipeline.manifest import Manifest, stored_files
+from data_pipeline.platform.progress import data_size
+from data_pipeline.platform.storage import Storage
+
+_ROWS, _COLUMNS = 4, 3
+_MARGIN = 4
+_GREY = 128  # white images keep their edge
+
+
+def summary(storage: Storage, manifest: Manifest) -> str:
+    """Some lines of text: where from, how many, how large."""
+    settings = manifest.settings
+    images = [image for shard in manifest.shards for image in shard.images]
+    has_lr_files = any(image.lr_source for image in images)
+    valid_bytes = sum(file.bytes for part in manifest.valid for file in stored_files(part))
+    lines = {
+        "data set": storage.uri,
+        "source": settings.source,
+        "LR": f"files of {settings.lr_source or settings.source}"
+        if has_lr_files
+        else f"made by the {settings.kernel} kernel",
+        "scale": f"x{settings.scale}",
+        "training": f"{len(images)} images, {manifest.num_patches} patches",
+        "patches": f"{settings.patch_size} px HR, {settings.geometry.lr_size} px LR, "
+        f"every {settings.stride} px",
+        "shards": f"{len(manifest.shards)} {settings.format}, {data_size(manifest.train_bytes)}",
+        "validation": f"{len(manifest.valid)} images, {data_size(valid_bytes)}"
+        + (f", from {settings.valid_source}" if settings.valid_source else ""),
+        "manifest": f"format {manifest.format_version}, sha256 {manifest.sha256()}",
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())
+
+
+def contact_sheet(storage: Storage, manifest: Manifest, *, seed: int = 0) -> bytes:
+    """A PNG of random aligned pairs: LR, enlarged without smoothing, left of its HR.
+
+    Args:
+        storage: DATA.
+        manifest: Its manifest.
+        seed: Which patches.
+
+    Raises:
+        DamagedShardError: If a shard is not what the manifest says.
+    """
+    patches = PatchSet(storage, manifest)
+    draws = np.random.default_rng(seed)
+    cells = [
+        _cell(*patches.pair(int(patch_id)), scale=manifest.settings.scale)
+        for patch_id in draws.choice(len(patches), min(len(patches), _ROWS * _COLUMNS), False)
+    ]
+    cells += [np.full_like(cells[0], _GREY)] * (-len(cells) % _COLUMNS)
+    rows = [np.hstack(cells[row : row + _COLUMNS]) for row in range(0, len(cells), _COLUMNS)]
+    return encode_png(np.vstack(rows))
+
+
+def _cell(
+    hr: npt.NDArray[np.uint8], lr: npt.NDArray[np.uint8], *, scale: int
+) -> npt.NDArray[np.uint8]:
+    pair = np.hstack([enlarge_nearest(lr, scale), hr])
+    margin = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
+    return np.pad(pair, margin, constant_values=_GREY)

@@ -1,0 +1,79 @@
+"""Every byte of a data set against its manifest."""
+
+import hashlib
+import logging
+
+from data_pipeline.manifest import (
+    MANIFEST_KEY,
+    Manifest,
+    PartRecord,
+    require_manifest,
+    stored_files,
+)
+from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.fanout import TaskFailedError, fan_out
+from data_pipeline.platform.storage import Storage, open_storage
+
+_log = logging.getLogger(__name__)
+
+
+def verify(data_uri: str) -> Manifest:
+    """Reads all files of a data set again, on all cores of the cluster.
+
+    Args:
+        data_uri: DATA.
+
+    Returns:
+        The manifest, if every file is what it says.
+
+    Raises:
+        UserError: Naming what is missing or damaged, what was expected and what was found; all
+            findings are in the log.
+        JobFailedError: If files could not be read.
+    """
+    storage = open_storage(data_uri)
+    manifest = require_manifest(storage)
+    arguments = ((storage, part) for part in manifest.parts)
+    total = len(manifest.parts)
+    results = fan_out(check_part, arguments, total=total, label="verify", unit="parts")
+    damages: list[str] = []
+    failures: list[str] = []
+    for part, result in zip(manifest.parts, results, strict=True):
+        if isinstance(result, TaskFailedError):
+            failures.append(f"{storage.uri}/{stored_files(part)[0].path}: {result}")
+        else:
+            damages.extend(result)
+    for found in storage.list():
+        if found.key != MANIFEST_KEY and found.key not in manifest.paths:
+            _log.warning("%s/%s: is not in the manifest", storage.uri, found.key)
+    for line in (*damages, *failures):
+        _log.error("%s", line)
+    if damages:
+        more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
+        raise UserError(
+            f"{damages[0]}{more}; delete what is damaged and run the same jobs.prepare command "
+            "again to restore it"
+        )
+    if failures:
+        raise JobFailedError(f"{len(failures)} parts could not be read: {failures[0]}")
+    return manifest
+
+
+def check_part(storage: Storage, part: PartRecord) -> list[str]:
+    """One line for every file of a part that is not what its record says."""
+    damages = []
+    for file in stored_files(part):
+        where = f"{storage.uri}/{file.path}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            for block in storage.stream(file.path):
+                digest.update(block)
+                size += len(block)
+        except FileNotFoundError:
+            damages.append(f"{where}: is missing")
+            continue
+        if size != file.bytes:
+            damages.append(f"{where}: expected {file.bytes} bytes, found {size}")
+        elif digest.hexdigest() != file.sha256:
+            damages.append(f"{where}: expected sha256 {file.sha256}, found {digest.hexdigest()}")
+    return damages

@@ -1,0 +1,238 @@
+"""The driver: checks everything that can be checked, then runs the workers under Ray Train."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipeline.loading.sampling import steps_per_epoch
+from data_pipeline.manifest import Manifest, require_manifest
+from data_pipeline.platform.cluster import ray_session
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import Storage, open_file, open_storage
+from srgan.config import (
+    Config,
+    differing_keys,
+    dump_config,
+    needed_extractors,
+    parse_config,
+)
+from srgan.metrics_log import read_metrics
+from srgan.run_layout import CONFIG_KEY, DATASET_KEY, INITIAL_KEY, VGG_KEY
+from srgan.training.checkpoint import Position, newest_position, tidy_checkpoints
+from srgan.training.loop import TrainingEnd
+from srgan.training.phases import Phase, phase_of, plan_phases
+from srgan.training.ray_workers import fit
+from srgan.training.resources import Workers, cluster_nodes, describe_nodes, plan_workers
+from srgan.training.worker import train_worker
+from srgan.vgg_weights import provide_vgg_weights
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    config: Config,
+    data_uri: str,
+    run_uri: str,
+    *,
+    workers: tuple[int, int] = (1, 1),
+    gpus: int | None = None,
+) -> None:
+    """Trains a run, or goes on with it.
+
+    Args:
+        config: The experiment.
+        data_uri: DATA.
+        run_uri: RUN.
+        workers: The fewest and the most training workers.
+        gpus: GPUs of each worker; 0 for the CPU, None for all of the cluster's largest node.
+
+    Raises:
+        UserError: If the configuration does not fit DATA or the cluster, or RUN was begun with
+            another configuration or data set. RUN is unchanged then.
+        JobFailedError: If the workers fail more often than the configuration allows, or in a way
+            that trying again does not fix; the last checkpoint stays.
+        KeyboardInterrupt: After SIGINT or SIGTERM, once a checkpoint is saved.
+    """
+    data, run = open_storage(data_uri), open_storage(run_uri)
+    manifest = require_manifest(data)
+    phases, position = check_run(config, data, run, manifest)
+    identity = _identity(data, manifest)
+    if position is None and not read_metrics(run):
+        run.delete(VGG_KEY)  # maybe of an attempt with other weights, and nothing to lose
+    if position and position.step == phases[-1].stop:
+        epochs = sum(phase.epochs for phase in phases)
+        _log.info("%s: all %d epochs are done already", run.uri, epochs)
+        return
+    with ray_session():
+        scaling = plan(workers, gpus, config)
+        provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
+        if config.initial_generator and not position:
+            run.write(INITIAL_KEY, _read_initial(config.initial_generator))
+        config_text = dump_config(config)
+        run.write(CONFIG_KEY, config_text.encode())
+        run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
+        run.delete_partial()
+        tidy_checkpoints(run, keep=config.checkpoints.keep)
+        arguments = {
+            "config_text": config_text,
+            "data_uri": data.uri,
+            "run_uri": run.uri,
+            "gpus": scaling.gpus,
+        }
+        fit(
+            _worker,
+            arguments,
+            scaling,
+            storage_path=run.uri,
+            checkpoints=config.checkpoints,
+            failures=config.failures,
+        )
+
+
+def check_run(
+    config: Config, data: Storage, run: Storage, manifest: Manifest
+) -> tuple[list[Phase], Position | None]:
+    """Checks that the configuration fits DATA and what RUN was begun with.
+
+    Returns:
+        The phases, and where RUN is; None before its first checkpoint.
+
+    Raises:
+        UserError: If it does not.
+    """
+    _check_fit(config, manifest, data)
+    phases = plan_phases(
+        config.phases, steps_per_epoch(manifest.num_patches, config.batch.global_batch)
+    )
+    position = newest_position(run)
+    if position or read_metrics(run):
+        _check_same_run(run, config, _identity(data, manifest))
+    if position:
+        _check_position(run, position, phases)
+    return phases, position
+
+
+def _identity(data: Storage, manifest: Manifest) -> dict[str, str]:
+    return {"uri": data.uri, "manifest_sha256": manifest.sha256()}
+
+
+def _worker(arguments: dict[str, Any]) -> TrainingEnd:
+    return train_worker(**arguments)
+
+
+def _read_initial(uri: str) -> bytes:
+    """The file, here, for the workers may be elsewhere; they find out whether it is a generator."""
+    storage, key = open_file(uri)
+    try:
+        return storage.read(key)
+    except OSError as error:
+        raise UserError(
+            f"initial_generator {uri}: does not read: {error.strerror}; pass a generator's file, "
+            "as RUN/generators/pretrain.keras"
+        ) from error
+
+
+def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
+    settings, batch = manifest.settings, config.batch
+    if settings.scale & (settings.scale - 1):
+        raise UserError(
+            f"{data.uri}: has scale {settings.scale}; the generator needs a power of two"
+        )
+    if batch.hr_crop % settings.scale:
+        raise UserError(
+            f"batch.hr_crop {batch.hr_crop}: must be a multiple of the scale {settings.scale}"
+        )
+    if batch.hr_crop > settings.patch_size:
+        raise UserError(
+            f"batch.hr_crop {batch.hr_crop}: is larger than the patches of {data.uri} "
+            f"({settings.patch_size}); lower it or prepare larger patches"
+        )
+    if config.trains_discriminator and batch.hr_crop < 16:
+        raise UserError(f"batch.hr_crop {batch.hr_crop}: the discriminator needs 16 or more")
+    if manifest.num_patches < batch.global_batch:
+        raise UserError(
+            f"batch.global_batch {batch.global_batch}: {data.uri} holds only "
+            f"{manifest.num_patches} patches; lower it or prepare more images"
+        )
+
+
+def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> None:
+    if run.size(CONFIG_KEY) is not None:
+        old = parse_config(run.read(CONFIG_KEY).decode(), f"{run.uri}/{CONFIG_KEY}")
+        if differences := differing_keys(old, config):
+            raise UserError(
+                f"{run.uri}: was begun with another configuration ({'; '.join(differences)}); "
+                "choose another --run"
+            )
+    if run.size(DATASET_KEY) is not None:
+        known = json.loads(run.read(DATASET_KEY))
+        if known["manifest_sha256"] != identity["manifest_sha256"]:
+            raise UserError(
+                f"{run.uri}: was begun with the data set {known['uri']}, and {identity['uri']} "
+                "has another manifest; choose another --run"
+            )
+
+
+def _check_position(run: Storage, position: Position, phases: Sequence[Phase]) -> None:
+    """The lengths of phases may be changed, but not so that the run is elsewhere then."""
+    if position.step <= phases[-1].stop:
+        phase = phase_of(phases, position.step)
+        if (phase.name, phase.start) == (position.phase, position.phase_start):
+            if position.epoch or position.step in (phase.stop, phase.border_before(position.step)):
+                return
+            raise UserError(
+                f"{run.uri}: phase {phase.name} ended with step {position.step}, in the middle of "
+                "an epoch, and cannot be made longer; choose another --run"
+            )
+    raise UserError(
+        f"{run.uri}: is at step {position.step}, in phase {position.phase} that began with step "
+        f"{position.phase_start}; the lengths of the configuration's phases put it elsewhere: "
+        "change only what lies ahead"
+    )
+
+
+def plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
+    """What the workers take of the cluster; a machine, unlike a cluster, has to be large enough.
+
+    Args:
+        workers: As `train`'s.
+        gpus: Likewise.
+        config: The experiment.
+
+    Raises:
+        UserError: If it does not go together.
+    """
+    nodes = cluster_nodes()
+    if os.environ.get("RAY_ADDRESS"):
+        # One CPU of each node is left to what else runs there: the driver, another job.
+        nodes = [node._replace(cpus=node.cpus - 1) if node.cpus > 1 else node for node in nodes]
+    if gpus is None:
+        gpus = max((node.gpus for node in nodes), default=0)
+        if not gpus and os.environ.get("RAY_ADDRESS"):
+            raise UserError(
+                "--gpus-per-worker: no node of the cluster has a GPU now; pass how many GPUs each "
+                "worker waits for, or 0 to train on CPUs"
+            )
+    planned = plan_workers(nodes, least=workers[0], most=workers[1], gpus=gpus)
+    replicas = planned.most * max(1, planned.gpus)
+    if replicas > config.batch.global_batch:
+        raise UserError(
+            f"batch.global_batch {config.batch.global_batch}: leaves nothing for some of "
+            f"{replicas} replicas; raise it, or lower --num-workers or --gpus-per-worker"
+        )
+    normalised = config.generator.batch_norm or (
+        config.trains_discriminator and config.discriminator.batch_norm
+    )
+    if config.xla and replicas > 1 and normalised:
+        raise UserError(
+            f"xla: cannot compile batch normalisation over {replicas} replicas; set xla to false, "
+            "or generator.batch_norm and discriminator.batch_norm"
+        )
+    if not planned.fit(nodes) and not os.environ.get("RAY_ADDRESS"):
+        raise UserError(
+            f"--num-workers, --gpus-per-worker: {planned} are asked for, this machine is "
+            f"{describe_nodes(nodes)}; ask for less, or name a cluster in RAY_ADDRESS"
+        )
+    return planned

@@ -1,0 +1,124 @@
+import os
+
+import pytest
+
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import open_storage, read_many
+
+
+def test_objects_are_listed_in_order_and_deleted_with_their_empty_folders(tmp_path):
+    storage = open_storage(str(tmp_path / "new"))
+    assert storage.list() == []
+    for key in ("b/2", "a", "b/10"):
+        storage.write(key, key.encode())
+    assert [found.key for found in storage.list()] == ["a", "b/10", "b/2"]
+    assert [found.size for found in storage.list("b/")] == [4, 3]
+    assert storage.read("b/10") == b"b/10"
+    assert storage.size("b") is None
+    storage.delete("b/2")
+    storage.delete("b/10")
+    storage.delete("b/10")
+    assert os.listdir(tmp_path / "new") == ["a"]
+
+
+def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write("x", b"old")
+
+    def fail():
+        with storage.stage("x") as path:
+            path.write_bytes(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert storage.read("x") == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_partial_files_are_no_objects_and_those_of_dead_writers_are_removed(tmp_path):
+    storage = open_storage(str(tmp_path))
+    with storage.stage("deep/x") as path:
+        path.write_bytes(b"half")
+        left = path.with_name(".y.abc.partial")
+        left.write_bytes(b"left by a killed writer")
+        assert storage.list() == []
+        storage.delete_partial()
+        assert not left.exists()
+        path.write_bytes(b"whole")
+    assert storage.read("deep/x") == b"whole"
+    assert os.listdir(tmp_path / "deep") == ["x"]
+
+
+def test_a_new_object_never_replaces_one(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write_new("x", b"first")
+    with pytest.raises(FileExistsError):
+        storage.write_new("x", b"second")
+    assert storage.read("x") == b"first"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/x"])
+def test_a_key_that_leads_out_of_the_folder_is_refused(key, tmp_path):
+    """Keys come from manifests, which come from a bucket."""
+    storage = open_storage(str(tmp_path / "inside"))
+    (tmp_path / "x").write_bytes(b"outside")
+    key = str(tmp_path / "x") if key == "/x" else key
+    for use in (
+        storage.read,
+        storage.size,
+        storage.delete,
+        lambda key: storage.write(key, b"new"),
+        lambda key: storage.write_new(key, b"new"),
+        lambda key: list(storage.stream(key)),
+    ):
+        with pytest.raises(UserError, match="leads out of it"):
+            use(key)
+    assert (tmp_path / "x").read_bytes() == b"outside"
+
+
+def test_many_are_read_in_order(tmp_path):
+    storage = open_storage(str(tmp_path))
+    expected = {f"{number:02}": b"%d" % number for number in range(20)}
+    for key, data in expected.items():
+        storage.write(key, data)
+    assert list(read_many(storage, list(expected)).items()) == list(expected.items())
+    assert read_many(storage, []) == {}
+    with pytest.raises(FileNotFoundError):
+        read_many(storage, ["00", "none"])
+
+
+def test_a_folder_goes_with_all_that_is_in_it(tmp_path):
+    storage = open_storage(str(tmp_path / "run"))
+    for key in ("dry/a/x", "dry/y", "dryer/z"):
+        storage.write(key, b"x")
+    (tmp_path / "run/dry/empty").mkdir()
+    (tmp_path / "run/dry/.y.abc.partial").write_bytes(b"half")
+    storage.delete_folder("dry")
+    assert os.listdir(tmp_path / "run") == ["dryer"]
+    storage.delete_folder("dry")
+    storage.delete_folder("dryer")
+    assert not (tmp_path / "run").exists()
+
+
+def test_new_objects_have_the_usual_permissions(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write("x", b"")
+    (tmp_path / "y").touch()
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
+
+
+def test_what_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file"):
+        open_storage(str(tmp_path / "file"))
+    with pytest.raises(UserError, match="an empty path"):
+        open_storage("")
+    with pytest.raises(UserError, match="gs://bucket/x: gs:// is not supported"):
+        open_storage("gs://bucket/x")
+
+
+def test_relative_paths_are_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_storage("here").uri == str(tmp_path / "here")

@@ -1,0 +1,340 @@
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import ray
+
+from data_pipeline.images import decode_image
+from data_pipeline.imresize import imresize
+from data_pipeline.loading.patch_set import PatchSet
+from data_pipeline.manifest import require_manifest
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import open_storage
+from data_pipeline.prepare.build import prepare
+from tests.conftest import data_settings
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """sha256 of every file, by path; folders too, so that an empty one is seen."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def tiny_shards(monkeypatch):
+    """Several shards from few photographs."""
+    monkeypatch.setattr("data_pipeline.prepare.build._SHARD_SOURCE_BYTES", 10_000)
+
+
+def test_layout_and_manifest(small_data, photos):
+    assert set(contents(small_data)) == {
+        "manifest.json",
+        "train",
+        "train/00000.arrow",
+        "valid",
+        "valid/hr",
+        "valid/hr/ihc.png",
+        "valid/hr/retina.png",
+        "valid/hr/zgrey.png",
+        "valid/lr_x4",
+        "valid/lr_x4/ihc.png",
+        "valid/lr_x4/retina.png",
+        "valid/lr_x4/zgrey.png",
+    }
+    manifest = json.loads((small_data / "manifest.json").read_text())
+    assert manifest["format_version"] == 2
+    images = {image["name"]: image for shard in manifest["shards"] for image in shard["images"]}
+    assert list(images) == ["astronaut", "camera", "chelsea", "coffee", "more/motorcycle", "rocket"]
+    assert (images["astronaut"]["height"], images["astronaut"]["width"]) == (96, 96)
+    assert images["astronaut"]["patches"] == 9
+    assert images["chelsea"]["patches"] == 4 * 5  # 100 x 128
+    source = (photos / "rocket.png").read_bytes()
+    assert images["rocket"]["source"]["sha256"] == hashlib.sha256(source).hexdigest()
+    (shard,) = manifest["shards"]
+    data = (small_data / "train/00000.arrow").read_bytes()
+    assert shard["sha256"] == hashlib.sha256(data).hexdigest()
+    assert shard["bytes"] == len(data)
+    assert shard["patches"] == sum(image["patches"] for image in images.values())
+
+
+def test_validation_images_are_whole_and_their_lr_is_bicubic(small_data, valid_photos):
+    hr = decode_image((small_data / "valid/hr/ihc.png").read_bytes())
+    source = decode_image((valid_photos / "ihc.png").read_bytes())
+    np.testing.assert_array_equal(hr, source[:100, :100])
+    lr = decode_image((small_data / "valid/lr_x4/ihc.png").read_bytes())
+    np.testing.assert_array_equal(lr, imresize(hr, 0.25))
+    grey = decode_image((small_data / "valid/hr/zgrey.png").read_bytes())
+    assert grey.shape == (60, 64, 1)  # to be scored on its own values
+
+
+def test_same_bytes_on_one_core_and_on_two(tiny_shards, tmp_path, photos, valid_photos):
+    ray.shutdown()
+    try:
+        for cpus in (1, 2):
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False)
+            manifest = prepare(data_settings(photos, valid_photos), str(tmp_path / str(cpus)))
+            assert len(manifest.shards) > 2
+            ray.shutdown()
+    finally:
+        ray.shutdown()
+        ray.init(address="local", num_cpus=2, include_dashboard=False)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_both_formats_hold_the_same_patches_in_the_same_order(tiny_shards, tmp_path, photos):
+    sets = []
+    for shard_format in ("arrow", "tfrecord"):
+        out = tmp_path / shard_format
+        manifest = prepare(data_settings(photos, format=shard_format), str(out))
+        patches = PatchSet(open_storage(str(out)), manifest)
+        sets.append([patches.pair(number) for number in range(len(patches))])
+    assert len(sets[0]) == len(sets[1]) > 50
+    for (hr, lr), (other_hr, other_lr) in zip(*sets, strict=True):
+        np.testing.assert_array_equal(hr, other_hr)
+        np.testing.assert_array_equal(lr, other_lr)
+
+
+def test_said_again_it_changes_nothing(tmp_path, small_data, photos, valid_photos, caplog):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_data, copy)
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    with caplog.at_level("INFO"):
+        prepare(data_settings(photos, valid_photos), str(copy))
+    assert "already complete" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
+
+
+def test_a_missing_shard_is_made_again_and_only_it(tiny_shards, tmp_path, photos, valid_photos):
+    out = tmp_path / "data"
+    settings = data_settings(photos, valid_photos)
+    prepare(settings, str(out))
+    before = contents(out)
+    kept = (out / "train/00000.arrow").stat().st_mtime_ns
+    (out / "train/00001.arrow").unlink()
+    (out / "train/.00002.arrow.abc.partial").write_bytes(b"left by a killed writer")
+    prepare(settings, str(out))
+    assert contents(out) == before
+    assert (out / "train/00000.arrow").stat().st_mtime_ns == kept
+
+
+def test_an_interrupted_build_goes_on(tiny_shards, tmp_path, photos, valid_photos):
+    """As a kill between two parts leaves it: parts with records, parts without, no manifest."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    settings = data_settings(photos, valid_photos)
+    manifest = prepare(settings, str(whole))
+    (out / "train").mkdir(parents=True)
+    (out / "progress/train").mkdir(parents=True)
+    (out / "progress/settings.json").write_text(settings.model_dump_json())
+    shutil.copy(whole / "train/00000.arrow", out / "train/00000.arrow")
+    (out / "progress/train/00000.json").write_text(manifest.shards[0].model_dump_json())
+    (out / "train/00001.arrow").write_bytes(b"no record: not to be believed")
+    kept = (out / "train/00000.arrow").stat().st_mtime_ns
+    prepare(settings, str(out))
+    assert contents(out) == contents(whole)
+    assert (out / "train/00000.arrow").stat().st_mtime_ns == kept
+
+
+def test_other_settings_are_refused_by_name(tmp_path, small_data, photos, valid_photos):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_data, copy)
+    before = contents(copy)
+    with pytest.raises(UserError, match=r"patch_size: 48, now 32; stride: 24, now 16"):
+        prepare(data_settings(photos, valid_photos, patch_size=32, stride=16), str(copy))
+    assert contents(copy) == before
+
+
+def test_other_settings_are_welcome_before_the_first_shard(tmp_path, photos, valid_photos):
+    """As after "pass a smaller --patch-size": validation pairs are made, no shard is."""
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="pass a smaller --patch-size"):
+        prepare(data_settings(photos, valid_photos, patch_size=128), str(out))
+    prepare(data_settings(photos, valid_photos), str(out))
+    prepare(data_settings(photos, valid_photos), str(tmp_path / "fresh"))
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_changed_source_is_refused_by_name(tmp_path, photos):
+    source = tmp_path / "source"
+    shutil.copytree(photos, source)
+    prepare(data_settings(source), str(tmp_path / "out"))
+    shutil.copy(source / "camera.png", source / "camera2.png")
+    with pytest.raises(UserError, match=r"images have changed since \(camera2"):
+        prepare(data_settings(source), str(tmp_path / "out"))
+
+
+def test_bad_images_are_all_named_and_good_ones_kept(tiny_shards, tmp_path, photos, caplog):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(photos, source)
+    whole = (source / "rocket.png").read_bytes()
+    (source / "rocket.png").write_bytes(whole[: len(whole) // 2])
+    (source / "astronaut.png").write_text("no image")
+    with pytest.raises(UserError, match=r"astronaut\.png: does not decode.*and 1 more"):
+        prepare(data_settings(source), str(out))
+    assert "rocket.png: does not decode" in caplog.text
+    assert not (out / "manifest.json").exists()
+    shutil.copy(photos / "rocket.png", source / "rocket.png")
+    shutil.copy(photos / "astronaut.png", source / "astronaut.png")
+    assert prepare(data_settings(source), str(out)).num_patches > 0
+
+
+def test_an_image_that_moves_to_the_other_source_is_noticed(tmp_path, photos, valid_photos):
+    source, valid, out = tmp_path / "source", tmp_path / "valid", tmp_path / "out"
+    shutil.copytree(photos, source)
+    shutil.copytree(valid_photos, valid)
+    prepare(data_settings(source, valid), str(out))
+    shutil.move(source / "camera.png", valid / "camera.png")
+    with pytest.raises(UserError, match="images have changed since"):
+        prepare(data_settings(source, valid), str(out))
+
+
+def test_leftovers_of_an_attempt_with_more_images_are_removed(tiny_shards, tmp_path, photos):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(photos, source)
+    (source / "zz.png").write_text("no image")
+    with pytest.raises(UserError, match=r"zz\.png"):
+        prepare(data_settings(source), str(out))
+    for name in ("zz.png", "rocket.png", "astronaut.png"):
+        (source / name).unlink()
+    prepare(data_settings(source), str(out))
+    prepare(data_settings(source), str(tmp_path / "fresh"))
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_a_damaged_validation_image_is_made_again(tmp_path, small_data, photos, valid_photos):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_data, copy)
+    (copy / "valid/hr/ihc.png").write_bytes(b"")
+    prepare(data_settings(photos, valid_photos), str(copy))
+    assert contents(copy) == contents(small_data)
+
+
+@pytest.mark.parametrize("out", [".", "inside", ".."])
+def test_data_within_its_source_is_refused(tmp_path, photos, out):
+    source = tmp_path / "parent" / "source"
+    shutil.copytree(photos, source)
+    before = contents(tmp_path)
+    where = os.path.normpath(source / out)
+    with pytest.raises(UserError, match="choose a folder beside it"):
+        prepare(data_settings(source), where)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, photos):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "mine.png").write_text("precious")
+    with pytest.raises(UserError, match=r"holds other files \(train/mine\.png\)"):
+        prepare(data_settings(photos), str(tmp_path))
+    assert contents(tmp_path).keys() == {"train", "train/mine.png"}
+
+
+def test_a_validation_image_too_small_to_score_is_named(tmp_path, photos):
+    valid = tmp_path / "valid"
+    valid.mkdir()
+    cv2.imwrite(str(valid / "tiny.png"), np.zeros((18, 40), np.uint8))
+    with pytest.raises(UserError, match=r"tiny\.png: 40x16 pixels are less than 19x19; it cannot"):
+        prepare(data_settings(photos, valid), str(tmp_path / "out"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, photos):
+    settings = data_settings(photos)
+    (tmp_path / "progress").mkdir()
+    (tmp_path / "progress/settings.json").write_text(settings.model_dump_json())
+    (tmp_path / "train").write_text("a file where a folder must be")
+    with pytest.raises(UserError, match="cannot write") as error:
+        prepare(settings, str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_validation_image_that_is_trained_on_is_refused(tmp_path, photos):
+    valid = tmp_path / "valid"
+    valid.mkdir()
+    shutil.copy(photos / "camera.png", valid / "other_name.png")
+    with pytest.raises(UserError, match="other_name: the validation image is the training image"):
+        prepare(data_settings(photos, valid), str(tmp_path / "out"))
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_an_image_smaller_than_a_patch_is_named(tmp_path, photos):
+    with pytest.raises(UserError, match="96x96 pixels are less than 128x128; pass a smaller"):
+        prepare(data_settings(photos, patch_size=128), str(tmp_path / "out"))
+
+
+def build_with(monkeypatch, before_each):
+    """Builds parts in this process, after a call with the task and the storage."""
+
+    def fan_out(function, arguments, **_):
+        return [
+            function(task, settings, before_each(storage)) for task, settings, storage in arguments
+        ]
+
+    monkeypatch.setattr("data_pipeline.prepare.build.fan_out", fan_out)
+
+
+def test_parts_that_workers_wrote_to_disks_of_their_own_are_missed(monkeypatch, tmp_path, photos):
+    build_with(monkeypatch, lambda storage: open_storage(str(tmp_path / "disk")))
+    with pytest.raises(UserError, match="what the workers wrote is not there; on a cluster pass"):
+        prepare(data_settings(photos), str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_build_that_another_one_took_over_ends_without_a_manifest(monkeypatch, tmp_path, photos):
+    other = data_settings(photos, stride=12)
+
+    def take_over(storage):
+        storage.write("progress/settings.json", other.model_dump_json().encode())
+        return storage
+
+    build_with(monkeypatch, take_over)
+    with pytest.raises(UserError, match=r"was made with other settings \(stride: 12, now 24"):
+        prepare(data_settings(photos), str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scale": 1}, "--scale 1: must be 2 or more"),
+        ({"patch_size": 50}, "--patch-size 50: must be a multiple of the scale 4"),
+        ({"stride": 0}, "--stride 0: must be a multiple of the scale 4"),
+    ],
+)
+def test_wrong_settings_write_nothing(tmp_path, photos, changes, message):
+    with pytest.raises(UserError, match=message):
+        prepare(data_settings(photos, **changes), str(tmp_path / "out"))
+    assert not os.listdir(tmp_path)
+
+
+def test_two_images_of_one_name_are_refused(tmp_path, photos):
+    source = tmp_path / "source"
+    shutil.copytree(photos, source)
+    cv2.imwrite(str(source / "camera.jpg"), np.zeros((96, 96), np.uint8))
+    with pytest.raises(UserError, match=r"camera\.jpg and camera\.png share the name camera"):
+        prepare(data_settings(source), str(tmp_path / "out"))
+
+
+def test_a_newer_or_damaged_manifest_is_named(tmp_path, small_data):
+    copy = tmp_path / "copy"
+    shutil.copytree(small_data, copy)
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"format_version": 3}))
+    with pytest.raises(UserError, match="format version 3, this program reads 2"):
+        require_manifest(open_storage(str(copy)))
+    del manifest["shards"][0]["sha256"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"damaged at shards\.0\.sha256"):
+        require_manifest(open_storage(str(copy)))
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        require_manifest(open_storage(str(copy)))

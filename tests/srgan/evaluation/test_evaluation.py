@@ -1,0 +1,552 @@
+import csv
+import io
+import shutil
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import keras
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipeline.images import as_rgb, decode_image
+from data_pipeline.imresize import imresize
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.hashing import sha256_hex
+from data_pipeline.platform.storage import LocalStorage, open_storage
+from srgan.evaluation.alerts import Limit
+from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
+from srgan.evaluation.comparison import most_detailed_crop
+from srgan.evaluation.evaluate import Limits, evaluate
+from srgan.evaluation.psnr_ssim import score
+from srgan.evaluation.run_reader import find_generators, open_run
+from srgan.evaluation.score_files import read_score_sets
+from srgan.networks import generator
+from srgan.run_layout import generator_key
+from srgan.upscale import load_generator, save_generator
+from srgan.vgg import FeatureExtractor, weight_shapes
+
+CONFIG = b"""
+generator: {blocks: 1, filters: 4}
+phases: {gan: {epochs: 2, losses: {mse: 1}}}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A RUN with two generators."""
+    storage = open_storage(str(tmp_path / "run"))
+    storage.write("config.yaml", CONFIG)
+    storage.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "abc"}')
+    keras.utils.set_random_seed(0)
+    for epoch in (1, 2):
+        save_generator(generator(blocks=1, filters=4), storage, generator_key(epoch))
+    return storage
+
+
+def rows(storage, key):
+    return list(csv.DictReader(io.StringIO(storage.read(key).decode())))
+
+
+def evaluate_data(small_data, run, **changes):
+    arguments = {"run_uri": run.uri, "out_uri": None, "epochs": None}
+    outcome = evaluate(data_benchmark(str(small_data), None), **(arguments | changes))
+    return open_storage(outcome.uri)
+
+
+def test_tables_hold_the_means_of_the_pictures(small_data, run):
+    out = evaluate_data(small_data, run)
+    assert out.uri == f"{run.uri}/evaluation/small"
+    sr_psnr, sr_ssim = [], []
+    for name in ("ihc", "retina", "zgrey"):
+        hr = decode_image((small_data / f"valid/hr/{name}.png").read_bytes())
+        sr = decode_image(out.read(f"sr/epoch-0002/{name}.png"))
+        values = score(hr, sr, border=4)
+        sr_psnr.append(values.psnr_rgb)
+        sr_ssim.append(values.ssim_y)
+    scores = {(row["method"], row["epoch"]): row for row in rows(out, "scores.csv")}
+    assert list(scores) == [
+        ("nearest", ""),
+        ("bicubic", ""),
+        ("srgan", "1"),
+        ("srgan", "2"),
+        ("hr", ""),
+    ]
+    assert float(scores["srgan", "2"]["psnr_rgb"]) == pytest.approx(np.mean(sr_psnr), abs=1e-4)
+    assert float(scores["srgan", "2"]["ssim_y"]) == pytest.approx(np.mean(sr_ssim), abs=1e-4)
+    assert scores["hr", ""]["psnr_rgb"] == "inf"
+    assert {row["num_images"] for row in scores.values()} == {"3"}
+    table = rows(out, "psnr.csv")
+    assert list(table[0]) == ["epoch", "nearest", "bicubic", "srgan", "hr"]
+    assert [row["epoch"] for row in table] == ["1", "2"]
+    assert table[1]["srgan"] == scores["srgan", "2"]["psnr_rgb"]
+    assert table[1]["bicubic"] == scores["bicubic", ""]["psnr_rgb"]
+    assert table[1]["hr"] == "inf"
+    assert f"| 2 | {float(table[1]['nearest']):.2f} |" in out.read("psnr.md").decode()
+
+
+def test_the_picture_has_four_crops_a_row(small_data, run):
+    out = evaluate_data(small_data, run, epochs=[2])
+    picture = decode_image(out.read("comparison/epoch-0002.png"))
+    crop = 2 * 100  # the validation images are 100 pixels wide, shown twice as large
+    rows_height = 2 * (28 + crop + 6) + (28 + 2 * 60 + 6)
+    assert picture.shape == (rows_height, 4 * crop + 3 * 6, 3)
+    hr = decode_image((small_data / "valid/hr/ihc.png").read_bytes())
+    np.testing.assert_array_equal(picture[28 : 28 + crop : 2, -crop::2], hr)
+
+
+def test_only_what_is_new_is_scored(small_data, run, caplog):
+    evaluate_data(small_data, run, epochs=[1])
+    out = open_storage(f"{run.uri}/evaluation/small")
+    first = out.read("scores/epoch-0001.parquet")
+    out.delete("sr/epoch-0001/ihc.png")
+    run.write("generators/notes.txt", b"no generator: passed over")
+    run.write("config.yaml", CONFIG.replace(b"epochs: 2", b"epochs: 4"))  # a run may grow
+    out = evaluate_data(small_data, run)
+    assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1", "2"]
+    assert out.read("scores/epoch-0001.parquet") == first
+    assert out.size("sr/epoch-0001/ihc.png") is None  # nothing of it was made again
+    with caplog.at_level("INFO"):
+        evaluate_data(small_data, run)
+    assert "already complete" in caplog.text
+
+
+def test_tables_that_a_kill_left_out_are_made_from_the_scores(small_data, run):
+    out = evaluate_data(small_data, run)
+    names = ("psnr.csv", "psnr.md", "scores.csv", "measures.csv", "images.parquet", "report.html")
+    before = {name: out.read(name) for name in names}
+    for name in names:
+        out.delete(name)
+    evaluate_data(small_data, run)
+    assert {name: out.read(name) for name in names} == before
+
+
+def test_scores_of_another_run_or_data_set_are_not_mixed(small_data, run):
+    out = evaluate_data(small_data, run)
+    run.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "other"}')
+    with pytest.raises(UserError, match=r"another protocol \(run sha256"):
+        evaluate_data(small_data, run)
+    run.delete("dataset.json")
+    with pytest.raises(UserError, match=r"lacks config\.yaml or dataset\.json; pass a RUN"):
+        evaluate_data(small_data, run, out_uri=out.uri)
+
+
+def test_damaged_scores_are_named(small_data, run):
+    out = evaluate_data(small_data, run, epochs=[1])
+    whole = out.read("scores/baselines.parquet")
+    scores = read_score_sets(out)
+    damaged = [whole[:-9], whole[: len(whole) // 2], b"", b"PAR1"]
+    for place in range(0, len(whole), 37):
+        damaged.append(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    read_anyway = 0
+    for data in damaged:
+        out.write("scores/baselines.parquet", data)
+        with suppress(UserError):  # nothing else may be raised
+            # A bit that means nothing, or one of the protocol, which is compared.
+            assert read_score_sets(out)["baselines"].scores == scores["baselines"].scores
+            read_anyway += 1
+    assert read_anyway < len(damaged) / 2
+    out.write("scores/baselines.parquet", whole[:-9])
+    with pytest.raises(UserError, match=r"scores/baselines\.parquet: is damaged; delete it to"):
+        evaluate_data(small_data, run)
+
+
+def test_a_damaged_validation_image_is_named(small_data, run, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(small_data, data)
+    shutil.copy(data / "valid/hr/ihc.png", data / "valid/hr/retina.png")
+    with pytest.raises(UserError, match=r"valid/hr/retina\.png: expected sha256 \w+, found \w+"):
+        evaluate_data(data, run)
+
+
+def test_baselines_alone(small_data, tmp_path):
+    benchmark = folder_benchmark(str(small_data / "valid/hr"), None, scale=4, kernel="matlab")
+    assert benchmark.name == "valid"
+    out_uri = str(tmp_path / "out")
+    outcome = evaluate(benchmark, run_uri=None, out_uri=out_uri, epochs=None)
+    (row,) = rows(open_storage(outcome.uri), "psnr.csv")
+    assert (row["epoch"], row["srgan"], row["hr"]) == ("", "", "inf")
+    scored = {
+        (line["method"], line["lr_psnr"]) for line in rows(open_storage(out_uri), "measures.csv")
+    }
+    assert ("hr", "inf") in scored  # LR is made of it
+    assert outcome.alerts == []
+    from_data = evaluate(
+        data_benchmark(str(small_data), None),
+        run_uri=None,
+        out_uri=str(tmp_path / "out2"),
+        epochs=None,
+    )
+    assert rows(open_storage(from_data.uri), "psnr.csv") == [row]
+
+
+def test_another_kernel_makes_its_own_lr(small_data):
+    given = data_benchmark(str(small_data), None).pair(0)
+    generated = data_benchmark(str(small_data), "opencv").pair(0)
+    np.testing.assert_array_equal(given.hr, generated.hr)
+    assert (given.lr != generated.lr).any()
+
+
+def test_another_protocol_is_refused_and_scores_are_kept(small_data, run):
+    out = evaluate_data(small_data, run)
+    before = out.read("images.parquet")
+    with pytest.raises(UserError, match="kernel: matlab, now opencv"):
+        evaluate(
+            data_benchmark(str(small_data), "opencv"), run_uri=run.uri, out_uri=None, epochs=None
+        )
+    assert out.read("images.parquet") == before
+
+
+def test_bad_generators_are_named_and_the_others_scored(small_data, run):
+    whole = run.read("generators/epoch-0001.keras")
+    run.write("generators/epoch-0001.keras", whole[: len(whole) // 2])
+    save_generator(generator(blocks=2, filters=4), run, generator_key(3))
+    with pytest.raises(
+        UserError, match=r"epoch-0001\.keras: is no generator.*; .*epoch-0003"
+    ) as error:
+        evaluate_data(small_data, run)
+    assert "epoch-0003.keras: is not the generator of config.yaml for images x4" in str(error.value)
+    out = open_storage(f"{run.uri}/evaluation/small")
+    assert set(read_score_sets(out)) == {"baselines", "epoch-0002"}
+    assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["2"]
+    with pytest.raises(UserError, match="no generator of epoch 7"):
+        evaluate_data(small_data, run, epochs=[7])
+
+
+def test_a_model_that_is_no_generator_is_named(run, tmp_path):
+    image = keras.Input((8,))
+    model = keras.Model(image, keras.layers.Dense(2)(image))
+    model.save(tmp_path / "other.keras")
+    shutil.copy(tmp_path / "other.keras", f"{run.uri}/generators/epoch-0001.keras")
+    with pytest.raises(UserError, match="so it is no generator"):
+        load_generator(run, "generators/epoch-0001.keras")
+
+
+def test_a_grey_image_is_scored_on_its_own_values(photos, run, tmp_path):
+    source = tmp_path / "grey"
+    source.mkdir()
+    shutil.copy(photos / "camera.png", source)
+    benchmark = folder_benchmark(str(source), None, scale=4, kernel="matlab")
+    assert benchmark.pair(0).hr.shape == (100, 100, 1)
+    out = open_storage(evaluate(benchmark, run_uri=run.uri, out_uri=None, epochs=[1]).uri)
+    for row in rows(out, "scores.csv"):
+        assert row["psnr_rgb"] == row["psnr_y"]
+
+
+def test_a_bad_image_is_named_and_what_was_scored_is_kept(small_data, run, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(small_data / "valid/hr", folder)
+
+    def score_folder():
+        benchmark = folder_benchmark(str(folder), None, scale=4, kernel="matlab")
+        return evaluate(benchmark, run_uri=run.uri, out_uri=None, epochs=[1])
+
+    out = open_storage(score_folder().uri)
+    before = {item.key: out.read(item.key) for item in out.list()}
+    (folder / "ihc.png").write_text("no image")
+    (folder / "retina.png").write_bytes(b"")
+    with pytest.raises(UserError, match="was made by another protocol"):
+        score_folder()
+    assert {item.key: out.read(item.key) for item in out.list()} == before
+    for item in out.list():
+        out.delete(item.key)
+    with pytest.raises(UserError, match=r"ihc\.png: does not decode.*; .*retina\.png: does not"):
+        score_folder()
+    assert not out.list()
+
+
+@pytest.mark.slow
+def test_a_generator_that_was_written_anew_is_scored_again(small_data, run, caplog):
+    out = evaluate_data(small_data, run)
+    before = rows(out, "psnr.csv")
+    save_generator(generator(blocks=1, filters=4), run, generator_key(2))
+    with caplog.at_level("INFO"):
+        evaluate_data(small_data, run)
+    assert "epoch-0002.keras: was written anew since it was scored" in caplog.text
+    after = rows(out, "psnr.csv")
+    assert after[0] == before[0]
+    assert after[1]["srgan"] != before[1]["srgan"]
+
+
+def gan_run(uri: str, *, last_epoch: int):
+    """A RUN with VGG weights and a generator of its first phase, in its second one."""
+    storage = open_storage(uri)
+    storage.write("config.yaml", GAN_CONFIG)
+    storage.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "abc"}')
+    draw = np.random.default_rng(0)
+    weights = {
+        name: draw.normal(0, 0.1, shape).astype(np.float32)
+        for name, shape in weight_shapes("vgg22").items()
+    }
+    np.savez(Path(uri, "vgg19.npz"), **weights)
+    keras.utils.set_random_seed(1)
+    for key in ("generators/pretrain.keras", *map(generator_key, range(1, last_epoch + 1))):
+        save_generator(generator(blocks=1, filters=4), storage, key)
+    return storage, weights
+
+
+GAN_CONFIG = b"""
+generator: {blocks: 1, filters: 4}
+phases:
+  pretrain: {epochs: 1, losses: {mse: 1}}
+  gan: {epochs: 2, losses: {vgg22: 1, adversarial: 1.0e-3}}
+"""
+
+
+def test_srresnet_and_measures_by_the_runs_own_vgg(small_data, tmp_path):
+    run, weights = gan_run(str(tmp_path / "run"), last_epoch=1)
+    out = evaluate_data(small_data, run)
+    table = {(row["method"], row["epoch"]): row for row in rows(out, "measures.csv")}
+    assert list(table) == [(m, "") for m in ("nearest", "bicubic", "srresnet")] + [
+        ("srgan", "1"),
+        ("hr", ""),
+    ]
+    extractor = FeatureExtractor("vgg22", weights)
+    distances, consistencies = [], []
+    for name in ("ihc", "retina", "zgrey"):
+        hr = decode_image((small_data / f"valid/hr/{name}.png").read_bytes())
+        lr = decode_image((small_data / f"valid/lr_x4/{name}.png").read_bytes())
+        sr = decode_image(out.read(f"sr/srresnet/{name}.png"))
+        one, other = (
+            np.asarray(extractor(np.float32(as_rgb(image)[None] / 127.5 - 1))) for image in (hr, sr)
+        )
+        distances.append(np.mean((one - other) ** 2))
+        error = imresize(sr, Fraction(1, 4))[2:-2, 2:-2].astype(float) - lr[2:-2, 2:-2]
+        consistencies.append(10 * np.log10(255**2 / np.mean(error**2)))
+    assert float(table["srresnet", ""]["vgg22"]) == pytest.approx(np.mean(distances), rel=1e-3)
+    assert float(table["srresnet", ""]["lr_psnr"]) == pytest.approx(
+        np.mean(consistencies), abs=1e-3
+    )
+    assert table["hr", ""]["vgg22"] == "0.0000"
+    for row in table.values():  # absent, not zero
+        assert (row["vgg54"], row["lpips"], row["niqe"]) == ("", "", "")
+    stored = pq.read_table(pa.BufferReader(out.read("images.parquet")))
+    assert stored["lpips"].null_count == stored.num_rows == 15
+    assert stored["vgg22"].null_count == 0
+    markdown = out.read("psnr.md").decode()
+    assert "| SRResNet |  |" in markdown
+    assert (
+        f"generator srresnet: sha256 {sha256_hex(run.read('generators/pretrain.keras'))}"
+        in markdown
+    )
+
+
+def test_a_run_without_an_epoch_yet_has_its_baselines(small_data, tmp_path, caplog):
+    run, _ = gan_run(str(tmp_path / "run"), last_epoch=0)
+    run.delete("generators/pretrain.keras")
+    with caplog.at_level("INFO"):
+        out = evaluate_data(small_data, run)
+    assert "no epoch of its last phase is finished yet" in caplog.text
+    assert [row["method"] for row in rows(out, "scores.csv")] == ["nearest", "bicubic", "hr"]
+    (record,) = rows(out, "history.csv")
+    assert (record["epochs"], record["epoch"], record["psnr_y"]) == ("0", "", "")
+
+
+def test_runs_are_compared_in_one_table(small_data, run, tmp_path):
+    other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
+    outcome = evaluate(
+        data_benchmark(str(small_data), None),
+        run_uri=run.uri,
+        out_uri=None,
+        epochs=[1],
+        compare=[other.uri],
+    )
+    assert outcome.uri == f"{run.uri}/evaluation/small/compare"
+    out = open_storage(outcome.uri)
+    table = rows(out, "measures.csv")
+    assert [(row["run"], row["method"]) for row in table if row["epoch"]] == [
+        ("run", "srgan"),
+        ("other", "srgan"),
+    ]
+    alone = rows(open_storage(f"{other.uri}/evaluation/small"), "measures.csv")
+    assert [row for row in table if row["run"] == "other"] == [
+        {"run": "other", **row} for row in alone
+    ]
+    assert outcome.table == out.read("psnr.md").decode()
+    assert "| run | epoch | nearest | bicubic | SRGAN | HR |" in outcome.table
+    assert b"other SRGAN 1" in out.read("report.html")
+
+
+def test_limits_are_told_after_everything_is_written(small_data, run):
+    out = evaluate_data(small_data, run)
+    first, second = (float(row["srgan"]) for row in rows(out, "psnr.csv"))
+    drop = Limit("psnr_rgb", first - second - 0.01)
+    lower = Limit("psnr_rgb", second + 0.01)
+
+    def alerts(**limits):
+        benchmark = data_benchmark(str(small_data), None)
+        return evaluate(
+            benchmark, run_uri=run.uri, out_uri=None, epochs=None, limits=Limits(**limits)
+        ).alerts
+
+    assert alerts(below=[Limit("psnr_rgb", second - 0.01)]) == []
+    (alert,) = alerts(below=[lower], drop=[Limit("psnr_rgb", 99)])
+    assert alert == f"epoch 2: psnr_rgb is {second:.4f}, below {lower.value:g}"
+    (alert,) = alerts(drop=[drop])
+    assert alert.startswith(
+        f"epoch 2: psnr_rgb is {second:.4f}, {first - second:.4f} less than epoch 1's"
+    )
+    records = rows(out, "history.csv")
+    assert [record["alerts"] for record in records[:2]] == ["", ""]
+    assert records[-1]["alerts"] == alert
+    for record in records:
+        assert (record["epochs"], record["epoch"], record["psnr_rgb"]) == ("2", "2", f"{second}")
+    times = [record["time"] for record in records]
+    assert times == sorted(times)
+
+
+def test_limits_are_judged_though_a_generator_is_damaged(small_data, run, caplog):
+    run.write("generators/epoch-0001.keras", b"damaged")
+    with pytest.raises(UserError, match=r"epoch-0001\.keras: is no generator"):
+        evaluate(
+            data_benchmark(str(small_data), None),
+            run_uri=run.uri,
+            out_uri=None,
+            epochs=None,
+            limits=Limits(below=[Limit("ssim_y", 2)]),
+        )
+    assert "alert: epoch 2: ssim_y is" in caplog.text
+    (record,) = rows(open_storage(f"{run.uri}/evaluation/small"), "history.csv")
+    assert "ssim_y" in record["alerts"]
+
+
+@pytest.mark.slow
+def test_a_drop_can_be_against_another_run(small_data, run, tmp_path):
+    out = evaluate_data(small_data, run)
+    second = rows(out, "psnr.csv")[1]["srgan"]
+    other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
+    outcome = evaluate(
+        data_benchmark(str(small_data), None),
+        run_uri=run.uri,
+        out_uri=None,
+        epochs=None,
+        limits=Limits(drop=[Limit("psnr_rgb", -99)], reference=other.uri),
+    )
+    (theirs,) = rows(open_storage(f"{other.uri}/evaluation/small"), "psnr.csv")
+    difference = float(theirs["srgan"]) - float(second)
+    (alert,) = outcome.alerts
+    assert f"is {second}, {difference:.4f} less than other's epoch 1's" in alert
+
+
+def overtaken(at: str, action):
+    """Storage whose write of `at` finds that another process was faster, once."""
+    write, done = LocalStorage.write, []
+
+    def write_and_be_overtaken(storage, key, data):
+        if key == at and not done:
+            done.append(key)
+            action()
+        write(storage, key, data)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(LocalStorage, "write", write_and_be_overtaken)
+    return patch
+
+
+def results(out):
+    return {item.key: out.read(item.key) for item in out.list() if "history" not in item.key}
+
+
+def test_two_at_once_give_one_table(small_data, run):
+    """The second one adds an epoch while the first one writes its tables."""
+    arguments = {"run_uri": run.uri, "out_uri": None}
+    benchmark = data_benchmark(str(small_data), None)
+    patch = overtaken("scores.csv", lambda: evaluate(benchmark, epochs=[2], **arguments))
+    out = open_storage(evaluate(benchmark, epochs=[1], **arguments).uri)
+    patch.undo()
+    both = results(out)
+    for item in out.list():
+        out.delete(item.key)
+    evaluate(benchmark, epochs=None, **arguments)
+    assert results(out) == both
+
+
+def test_training_goes_on_while_the_tables_are_written(small_data, run):
+    """It writes a generator anew and a new one, which a second evaluation scores at once."""
+    arguments = {"run_uri": run.uri, "out_uri": None, "epochs": None}
+    benchmark = data_benchmark(str(small_data), None)
+
+    def train_and_evaluate():
+        for epoch in (2, 3):
+            save_generator(generator(blocks=1, filters=4), run, generator_key(epoch))
+        evaluate(benchmark, **arguments)
+
+    patch = overtaken("psnr.csv", train_and_evaluate)
+    out = open_storage(evaluate(benchmark, **arguments).uri)
+    patch.undo()
+    found = results(out)
+    assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1", "2", "3"]
+    for item in out.list():
+        out.delete(item.key)
+    evaluate(benchmark, **arguments)
+    assert results(out) == found
+
+
+def test_scores_of_generators_that_the_run_no_longer_has_are_left_out(small_data, run, caplog):
+    """As after a run was deleted, but for its evaluation, and begun anew."""
+    out = evaluate_data(small_data, run)
+    run.delete("generators/epoch-0002.keras")
+    save_generator(generator(blocks=1, filters=4), run, generator_key(1))
+    evaluate_data(small_data, run)
+    assert "scores/epoch-0002.parquet: left out" in caplog.text
+    assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1"]
+    assert rows(out, "history.csv")[-1]["epoch"] == "1"
+
+
+def test_srresnet_is_what_the_first_adversarial_phase_began_with(tmp_path):
+    run, _ = gan_run(str(tmp_path / "run"), last_epoch=1)
+    config = GAN_CONFIG.decode() + "  fine: {epochs: 1, losses: {mse: 1, adversarial: 1}}\n"
+    run.write("config.yaml", config.encode())
+    run.write("generators/gan.keras", b"not read but for its sha256")
+    names = [one.key for one in find_generators(open_run(run.uri))]
+    assert names == ["generators/pretrain.keras", "generators/epoch-0001.keras"]
+    phases = config.replace("  pretrain: {epochs: 1, losses: {mse: 1}}\n", "")
+    run.write("config.yaml", phases.encode())
+    assert len(find_generators(open_run(run.uri))) == 1
+    run.write("initial.keras", b"another run's generator")
+    first, _ = find_generators(open_run(run.uri))
+    assert (first.name, first.key, first.epoch) == ("srresnet", "initial.keras", None)
+
+
+@pytest.mark.slow
+def test_runs_whose_vgg_weights_differ_are_compared_without(small_data, run, tmp_path):
+    """And a run that is named twice is not compared at all."""
+    one, weights = gan_run(str(tmp_path / "one"), last_epoch=1)
+    other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
+    compared = {
+        "run_uri": one.uri,
+        "out_uri": str(tmp_path / "out"),
+        "epochs": None,
+        "compare": [other.uri],
+    }
+    outcome = evaluate(data_benchmark(str(small_data), None), **compared)
+    out = open_storage(outcome.uri)
+    assert all(row["vgg22"] for row in rows(out, "measures.csv"))
+    assert open_storage(str(tmp_path / "out/compare/other")).size("psnr.csv")  # not in its RUN
+    assert not other.list("evaluation")
+    np.savez(Path(other.uri, "vgg19.npz"), **{key: 2 * value for key, value in weights.items()})
+    compared["out_uri"] = str(tmp_path / "again")
+    outcome = evaluate(data_benchmark(str(small_data), None), **compared)
+    table = rows(open_storage(outcome.uri), "measures.csv")
+    assert not any(row["vgg22"] for row in table)
+    assert all(row["psnr_y"] for row in table)
+    with pytest.raises(UserError, match="names a run twice"):
+        evaluate_data(small_data, run, compare=[run.uri])
+
+
+def test_a_generator_that_makes_no_numbers_is_named(small_data, run):
+    network = generator(blocks=1, filters=4)
+    weights = network.get_weights()
+    network.set_weights([np.full_like(weights[0], np.nan), *weights[1:]])
+    save_generator(network, run, generator_key(2))
+    with pytest.raises(UserError, match="not finite"):
+        evaluate_data(small_data, run)
+
+
+def test_the_most_detailed_crop_is_found():
+    image = np.zeros((300, 400, 3), np.uint8)
+    image[128:256, 192:320] = np.random.default_rng(0).integers(0, 256, (128, 128, 3))
+    assert most_detailed_crop(image, 128) == (128, 192)
+    assert most_detailed_crop(image[:50, :50], 128) == (0, 0)
