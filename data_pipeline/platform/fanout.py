@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from data_pipeline.platform.cluster import ray_session
-from data_pipeline.platform.errors import JobFailedError
+from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.progress import Progress
 
 _RETRIES = 3
@@ -38,7 +38,7 @@ def fan_out(
     total: int,
     label: str,
     unit: str,
-) -> list[T | TaskFailedError]:
+) -> list[T | UserError | TaskFailedError]:
     """The results of `fan_out_unordered`, one for every task, in order."""
     found = dict(fan_out_unordered(function, arguments, total=total, label=label, unit=unit))
     not_tried = TaskFailedError("was not tried after so many failures")
@@ -55,10 +55,11 @@ def fan_out_unordered(
     cpus: int = 1,
     gpus: int = 0,
     environment: Mapping[str, str] | None = None,
-) -> Iterator[tuple[int, T | TaskFailedError]]:
+) -> Iterator[tuple[int, T | UserError | TaskFailedError]]:
     """Calls a function on the workers of the cluster.
 
-    A task whose worker dies, or that raises OSError or JobFailedError, is run again.
+    A task whose worker dies, or that raises OSError or JobFailedError, is run again. A UserError
+    is a result: it becomes a value here and nowhere else, and the other tasks go on.
 
     Args:
         function: What to run.
@@ -71,8 +72,8 @@ def fan_out_unordered(
         environment: Variables of the tasks' processes, which other tasks do not share then.
 
     Yields:
-        A task's number and its result or failure, as soon as it is there. After many failures in
-        a row, as from a full disk, the rest is not tried.
+        A task's number and its result, UserError or failure, as soon as it is there. After many
+        failures in a row, as from a full disk, the rest is not tried.
     """
     if not total:
         return
@@ -118,6 +119,8 @@ def _result(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:
         cause = error.cause
+        if isinstance(cause, UserError):
+            return cause
         return TaskFailedError(f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}")
     except RayError as error:
         return TaskFailedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

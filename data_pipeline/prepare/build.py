@@ -183,6 +183,8 @@ def _build(
         if isinstance(outcome, TaskFailedError):
             images = ", ".join(image.hr.key for image in task.source.images)
             failures.append(f"{storage.uri}/{task.name} (from {images}): {outcome}")
+        elif isinstance(outcome, UserError):
+            problems.append(str(outcome))
         elif outcome.record:
             records[task.name] = outcome.record
         else:

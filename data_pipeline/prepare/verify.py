@@ -41,6 +41,8 @@ def verify(data_uri: str) -> Manifest:
     for part, result in zip(manifest.parts, results, strict=True):
         if isinstance(result, TaskFailedError):
             failures.append(f"{storage.uri}/{stored_files(part)[0].path}: {result}")
+        elif isinstance(result, UserError):
+            damages.append(str(result))
         else:
             damages.extend(result)
     for found in storage.list():

@@ -149,6 +149,9 @@ def _score(
         if isinstance(results, TaskFailedError):
             failed.append(str(results))
             continue
+        if isinstance(results, UserError):
+            bad.append(str(results))
+            continue
         for number, result in enumerate(results, start):
             if isinstance(result, BadInput):
                 bad.append(result.message)

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from data_pipeline.platform.errors import JobFailedError
+from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.fanout import TaskFailedError, fan_out
 from tests.conftest import ROOT
 
@@ -32,6 +32,25 @@ def test_results_come_in_order_and_failures_do_not_end_the_rest():
     assert "KeyError: 'two" in str(second)
     assert "Crashed" in str(third)
     assert "\n" not in str(second) + str(third)
+
+
+def test_a_users_mistake_is_a_value_at_once_and_the_others_go_on(tmp_path):
+    class TwoMistakesError(UserError):
+        def __init__(self, *mistakes):
+            super().__init__(*mistakes)
+            self.mistakes = mistakes
+
+    def work(value):
+        if value == 2:
+            (tmp_path / str(len(list(tmp_path.iterdir())))).touch()
+            raise TwoMistakesError("a.png: is damaged", "b.png: is too small")
+        return value
+
+    first, second, third = fan_out(work, **arguments(1, 2, 3), label="test", unit="calls")
+    assert (first, third) == (1, 3)
+    assert isinstance(second, UserError)
+    assert second.mistakes == ("a.png: is damaged", "b.png: is too small")
+    assert len(list(tmp_path.iterdir())) == 1  # trying again cannot help
 
 
 def test_what_may_work_the_next_time_is_run_again(tmp_path):
