@@ -13,6 +13,3 @@ os.environ.setdefault(
     r"|Requesting resources:|Attempting to start training worker group|Reporting training result"
     r"|Checkpoint successfully created|Started training worker group|world_rank=0, local_rank=0",
 )
-if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL_S3"):
-    # Ray Train stores checkpoints through pyarrow, whose checksums other servers do not know.
-    os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")

@@ -1,9 +1,13 @@
-"""A run's state <-> RUN/checkpoints: arrays without pickle, a checksum, the newest whole one."""
+"""A run's state <-> RUN/checkpoints: arrays without pickle, a checksum, the newest whole one.
+
+Only the first worker of the trainer that holds the run writes and deletes here.
+"""
 
 import hashlib
 import io
 import json
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,10 +17,9 @@ import numpy.typing as npt
 from data_pipeline.platform.hashing import file_sha256
 from data_pipeline.platform.storage import Storage
 from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS
-from srgan.training.errors import DamagedCheckpointError
+from srgan.training.failures import DamagedCheckpointError
 
 _ARRAYS = "state.npz"
-_RAY_STATE = f"{CHECKPOINTS}/checkpoint_manager_snapshot.json"
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]  # by part of the state and position in it
 
@@ -30,7 +33,6 @@ class Position(NamedTuple):
         step: The run's steps that are done.
         phase: The phase that made the last of them.
         phase_start: The run's step that this phase began with.
-        learning_rate: Of the next step.
         skipped: Steps that were left out so far because something was not finite.
         epoch: Sums over the steps of an unfinished epoch, by name; empty at an epoch's end.
     """
@@ -38,7 +40,6 @@ class Position(NamedTuple):
     step: int
     phase: str
     phase_start: int
-    learning_rate: float
     skipped: int
     epoch: dict[str, float]
 
@@ -51,16 +52,19 @@ class Checkpoint(NamedTuple):
     position: Position
 
 
-def write_checkpoint(
-    run: Storage, name: str, arrays: Arrays, position: Position, *, config: str, seed: int
-) -> None:
-    """Writes a checkpoint. What tells its checksum comes last: without it there is none."""
+def write_checkpoint(run: Storage, arrays: Arrays, position: Position) -> str:
+    """Writes a checkpoint; returns its name, which begins with the step.
+
+    The JSON with the checksum is written last; without it the checkpoint does not exist.
+    """
+    name = f"{position.step:09}-{time.time_ns()}"
     with run.stage(_key(name, _ARRAYS)) as path:
         with path.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         digest = file_sha256(path)
-    meta = position._asdict() | {"sha256": digest, "seed": seed, "config": config}
+    meta = position._asdict() | {"sha256": digest}
     run.write(_key(name, CHECKPOINT_META), json.dumps(meta, indent=1).encode())
+    return name
 
 
 def read_checkpoint(run: Storage, name: str) -> Checkpoint:
@@ -89,7 +93,7 @@ def newest_checkpoint(run: Storage) -> Checkpoint | None:
     Raises:
         DamagedCheckpointError: If there are checkpoints, and all of them are damaged.
     """
-    names = [name for name, _ in _metas(run)]
+    names = _names(run)
     for name in names:
         try:
             return read_checkpoint(run, name)
@@ -104,57 +108,38 @@ def newest_checkpoint(run: Storage) -> Checkpoint | None:
 
 
 def newest_position(run: Storage) -> Position | None:
-    """Where the run is, told without reading arrays; None before its first checkpoint."""
-    return next((_position(meta) for _, meta in _metas(run) if meta), None)
+    """Where the run is, without reading arrays; None before its first checkpoint."""
+    for name in _names(run):
+        try:
+            return _position(_read_meta(run, name))
+        except DamagedCheckpointError:
+            continue
+    return None
 
 
-def tidy_checkpoints(run: Storage, *, keep: int) -> None:
-    """Mends what a killed process left in RUN/checkpoints. Only while no other one is at work.
+def prune_checkpoints(run: Storage, *, newest: str, keep: int) -> None:
+    """Deletes all checkpoints but the last `keep` up to `newest`, and parts of unfinished ones.
 
-    Ray Train's list of its checkpoints is dropped where it is cut off, or names one that is gone:
-    it would refuse the run, which needs no list to go on. Checkpoints that are in no list are
-    deleted, but for the newest `keep` and the newest whole one.
+    Checkpoints of later steps than `newest` are damaged ones that the run did not go on from.
+
+    Args:
+        run: RUN.
+        newest: The name of the checkpoint that was just written.
+        keep: How many stay, 1 or more.
     """
-    names = [name for name, _ in _metas(run)]
-    listed = _listed_by_ray(run)
-    if listed is None or not listed <= set(names):
-        _log.warning("%s/%s: is damaged or outdated, made anew", run.uri, _RAY_STATE)
-        run.delete(_RAY_STATE)
-        listed = set()
-    kept = listed | set(names[:keep])
-    unlisted = [
-        found.key
-        for found in run.list(f"{CHECKPOINTS}/")
-        if found.key != _RAY_STATE and found.key.split("/")[1] not in kept
+    kept = [name for name in _names(run) if name <= newest][:keep]
+    doomed = [
+        item.key for item in run.list(f"{CHECKPOINTS}/") if item.key.split("/")[1] not in kept
     ]
-    newest = newest_checkpoint(run) if unlisted and names else None
-    for key in unlisted:
-        if not newest or key.split("/")[1] != newest.name:
-            run.delete(key)
+    # The JSON first: a kill in between leaves no checkpoint without its arrays.
+    for key in sorted(doomed, key=lambda key: not key.endswith(f"/{CHECKPOINT_META}")):
+        run.delete(key)
 
 
-def _listed_by_ray(run: Storage) -> set[str] | None:
-    """The checkpoints in Ray Train's list; None where it is damaged."""
-    if run.size(_RAY_STATE) is None:
-        return set()
-    try:
-        results = json.loads(run.read(_RAY_STATE))["checkpoint_results"]
-        return {result["checkpoint_dir_name"] for result in results}
-    except (ValueError, KeyError):
-        return None
-
-
-def _metas(run: Storage) -> list[tuple[str, dict[str, Any] | None]]:
-    """The run's checkpoints and what describes them, if it reads; latest step first."""
-    found: list[tuple[str, dict[str, Any] | None]] = []
-    for item in run.list(f"{CHECKPOINTS}/"):
-        if item.key.endswith(f"/{CHECKPOINT_META}"):
-            name = item.key.split("/")[1]
-            try:
-                found.append((name, _read_meta(run, name)))
-            except DamagedCheckpointError:
-                found.append((name, None))
-    return sorted(found, key=lambda one: (one[1]["step"] if one[1] else -1, one[0]), reverse=True)
+def _names(run: Storage) -> list[str]:
+    """The checkpoints that exist, damaged ones too; the latest step first."""
+    keys = (item.key.split("/") for item in run.list(f"{CHECKPOINTS}/"))
+    return sorted((key[1] for key in keys if key[2:] == [CHECKPOINT_META]), reverse=True)
 
 
 def _key(name: str, file: str) -> str:
@@ -169,7 +154,7 @@ def _read_meta(run: Storage, name: str) -> dict[str, Any]:
     try:
         meta: dict[str, Any] = json.loads(run.read(_key(name, CHECKPOINT_META)))
         _position(meta)
-    except (ValueError, KeyError, FileNotFoundError) as error:
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         where = f"{run.uri}/{_key(name, CHECKPOINT_META)}"
         raise DamagedCheckpointError(f"{where}: is not what was written") from error
     return meta

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import Manifest, require_manifest
@@ -19,9 +18,17 @@ from srgan.config import (
     parse_config,
 )
 from srgan.metrics_log import read_metrics
-from srgan.run_layout import CONFIG_KEY, DATASET_KEY, INITIAL_KEY, VGG_KEY
-from srgan.training.checkpoint import Position, newest_position, tidy_checkpoints
-from srgan.training.loop import TrainingEnd
+from srgan.run_layout import (
+    CONFIG_KEY,
+    DATASET_KEY,
+    GENERATORS,
+    INITIAL_KEY,
+    VGG_KEY,
+    generator_key,
+    phase_generator_key,
+)
+from srgan.training.checkpoint import Position, newest_position
+from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
 from srgan.training.ray_workers import fit
 from srgan.training.resources import Workers, cluster_nodes, describe_nodes, plan_workers
@@ -49,46 +56,48 @@ def train(
         gpus: GPUs of each worker; 0 for the CPU, None for all of the cluster's largest node.
 
     Raises:
-        UserError: If the configuration does not fit DATA or the cluster, or RUN was begun with
-            another configuration or data set. RUN is unchanged then.
+        UserError: If the configuration does not fit DATA or the cluster, RUN was begun with
+            another configuration or data set, or another training of it lives. RUN is unchanged
+            then.
         JobFailedError: If the workers fail more often than the configuration allows, or in a way
             that trying again does not fix; the last checkpoint stays.
         KeyboardInterrupt: After SIGINT or SIGTERM, once a checkpoint is saved.
     """
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
-    phases, position = check_run(config, data, run, manifest)
-    identity = _identity(data, manifest)
-    if position is None and not read_metrics(run):
-        run.delete(VGG_KEY)  # maybe of an attempt with other weights, and nothing to lose
-    if position and position.step == phases[-1].stop:
-        epochs = sum(phase.epochs for phase in phases)
-        _log.info("%s: all %d epochs are done already", run.uri, epochs)
+    if is_finished(run, *check_run(config, data, run, manifest)):
         return
-    with ray_session():
-        scaling = plan(workers, gpus, config)
-        provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
-        if config.initial_generator and not position:
-            run.write(INITIAL_KEY, _read_initial(config.initial_generator))
-        config_text = dump_config(config)
-        run.write(CONFIG_KEY, config_text.encode())
-        run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
-        run.delete_partial()
-        tidy_checkpoints(run, keep=config.checkpoints.keep)
-        arguments = {
-            "config_text": config_text,
-            "data_uri": data.uri,
-            "run_uri": run.uri,
-            "gpus": scaling.gpus,
-        }
-        fit(
-            _worker,
-            arguments,
-            scaling,
-            storage_path=run.uri,
-            checkpoints=config.checkpoints,
-            failures=config.failures,
-        )
+    with hold_lease(run) as lease:
+        phases, position = check_run(config, data, run, manifest)  # another trainer may have ended
+        if is_finished(run, phases, position):
+            return
+        if position is None and not read_metrics(run):
+            run.delete(VGG_KEY)  # maybe of an attempt with other weights, and nothing to lose
+        with ray_session():
+            scaling = plan(workers, gpus, config)
+            provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
+            if config.initial_generator and not position:
+                run.write(INITIAL_KEY, _read_initial(config.initial_generator))
+            run.write(CONFIG_KEY, dump_config(config).encode())
+            identity = _identity(data, manifest)
+            run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
+            run.delete_partial()
+            arguments = {
+                "config": config,
+                "data": data,
+                "run": run,
+                "lease": lease,
+                "gpus": scaling.gpus,
+            }
+            fit(train_worker, arguments, scaling, failures=config.failures)
+
+
+def is_finished(run: Storage, phases: Sequence[Phase], position: Position | None) -> bool:
+    """Whether nothing is left to do, which is told then."""
+    if position is None or position.step < phases[-1].stop or position.epoch:
+        return False
+    _log.info("%s: all %d epochs are done already", run.uri, sum(phase.epochs for phase in phases))
+    return True
 
 
 def check_run(
@@ -111,15 +120,13 @@ def check_run(
         _check_same_run(run, config, _identity(data, manifest))
     if position:
         _check_position(run, position, phases)
+    else:
+        _check_begins(run, phases[0])
     return phases, position
 
 
 def _identity(data: Storage, manifest: Manifest) -> dict[str, str]:
     return {"uri": data.uri, "manifest_sha256": manifest.sha256()}
-
-
-def _worker(arguments: dict[str, Any]) -> TrainingEnd:
-    return train_worker(**arguments)
 
 
 def _read_initial(uri: str) -> bytes:
@@ -173,6 +180,26 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
                 f"{run.uri}: was begun with the data set {known['uri']}, and {identity['uri']} "
                 "has another manifest; choose another --run"
             )
+
+
+def _check_begins(run: Storage, first: Phase) -> None:
+    """Generators without a checkpoint are a run's whose checkpoints are lost.
+
+    Only those of the first epoch may be there: a kill can come between them and the checkpoint.
+    """
+    found = {item.key for item in run.list(GENERATORS)}
+    made_first = set()
+    if first.is_last:
+        made_first = {generator_key(1)}
+    elif first.epochs == 1:
+        made_first = {phase_generator_key(first.name)}
+    if lost := found - made_first:
+        raise UserError(
+            f"{run.uri}: holds generators ({min(lost)}) but no checkpoint, so the run cannot go "
+            "on; put its checkpoints back, or choose another --run"
+        )
+    if found:
+        _log.warning("%s: holds no checkpoint yet: the run begins again at step 0", run.uri)
 
 
 def _check_position(run: Storage, position: Position, phases: Sequence[Phase]) -> None:

@@ -71,7 +71,7 @@ def dry_run(
     manifest = require_manifest(data)
     phases, position = check_run(config, data, run, manifest)
     step = position.step if position else 0
-    if step == phases[-1].stop:
+    if position and step == phases[-1].stop and not position.epoch:
         return [f"{run.uri}: all {phases[-1].stop} steps are done already"]
     rehearsal = f"dry-run-{uuid.uuid4().hex[:8]}"
     fixed = (workers[0], workers[0])  # what is measured is true of one number of workers

@@ -1,24 +1,21 @@
 """The training loop: phases, epochs, and calls of the compiled steps."""
 
-import logging
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import ray.train
 import tensorflow as tf
 
 from data_pipeline.loading.dataset import Batches
 from data_pipeline.loading.patch_set import PatchSet
-from data_pipeline.platform.progress import duration
 from srgan.config import Config
 from srgan.training.checkpoint import Checkpoint, Position
-from srgan.training.errors import NonFiniteError
+from srgan.training.failures import NonFiniteError
 from srgan.training.phases import Phase, phase_of
-from srgan.training.requests import Requester, Requests
-from srgan.training.saving import FinishedEpoch, Saver, report_without_saving, wait_for_saves
+from srgan.training.requests import Requester, Requests, StopRequest
+from srgan.training.saving import FinishedEpoch, Saver
 from srgan.training.state import (
     Networks,
     TrainState,
@@ -28,13 +25,9 @@ from srgan.training.state import (
     state_arrays,
 )
 from srgan.training.step import TrainCall, make_train_call, shown_terms, term_names
-from srgan.training.stop_switch import StopRequest
 from srgan.training.totals import EpochTotals
+from srgan.training.training_log import TrainingLog
 from srgan.vgg import FeatureExtractor
-
-_SECONDS_BETWEEN_LINES = 30.0
-
-_log = logging.getLogger(__name__)
 
 
 class TrainingEnd(NamedTuple):
@@ -73,8 +66,8 @@ class Loop:
         self._totals = EpochTotals()
         self._first_call_is_due = True
         self._first_call_seconds: float | None = None
-        self._first_step, self._begun = 0, time.monotonic()
-        self._last_line = self._counted = self._begun
+        self._counted = 0.0
+        self._log = TrainingLog(phases, is_shown=saver is not None)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint, instead of with the networks as they are.
@@ -82,7 +75,7 @@ class Loop:
         Raises:
             DamagedCheckpointError: If it is another network's.
         """
-        self._step = self._first_step = checkpoint.position.step
+        self._step = checkpoint.position.step
         self._skipped = checkpoint.position.skipped
         self._totals = EpochTotals(checkpoint.position.epoch)
         self._state = self._begin(phase_of(self._phases, self._step))
@@ -94,7 +87,7 @@ class Loop:
         Raises:
             NonFiniteError: Naming the term and the step; what was being saved is saved.
         """
-        self._log_begin()
+        self._log.begin(self._config, self._strategy, patches=len(self._patches), step=self._step)
         self._counted = time.monotonic()
         current = phase_of(self._phases, self._step)
         state = self._state or self._begin(current)
@@ -103,14 +96,14 @@ class Loop:
             for phase in self._phases[self._phases.index(current) :]:
                 if phase != current:
                     state = self._begin(phase)
-                # A checkpoint of a phase's end leaves nothing of it to do.
-                stopped = self._step < phase.stop and self._train_phase(phase, state)
+                # A run that begins at a phase's end may still have to finish its last epoch.
+                if self._step < phase.stop or self._totals.sums:
+                    stopped = self._train_phase(phase, state)
                 if stopped:
                     break
-        except NonFiniteError:
-            wait_for_saves()
-            raise
-        wait_for_saves()
+        finally:
+            if self._saver:
+                self._saver.wait()
         return TrainingEnd(self._step, stopped)
 
     def _begin(self, phase: Phase) -> TrainState:
@@ -134,7 +127,9 @@ class Loop:
                 due = preempted or requests.save or self._is_multiple(self._step)
                 if self._step < stop and (asked_to_stop or due):
                     self._save(phase, state, None)
-                self._log_progress(phase, epoch)
+                if self._log.is_due() and self._step < stop and self._totals.sums["steps"]:
+                    terms = self._totals.means(shown_terms(phase.config.losses))
+                    self._log.progress(phase, epoch, self._step, terms | self._speed())
             if self._step == stop:
                 self._finish_epoch(phase, state, epoch)
             if asked_to_stop:
@@ -193,22 +188,17 @@ class Loop:
                 "kept: set failures.skip_steps to go on, or begin another --run with a lower "
                 f"phases.{phase.name}.learning_rate.initial or a phases.{phase.name}.clip_norm"
             )
-        if self._saver:
-            _log.warning(
-                "%s is %s at step %d: left out, %d of %d", name, value, step, self._skipped, allowed
-            )
+        self._log.skipped(step, name, value, count=self._skipped, allowed=allowed)
 
     def _save(self, phase: Phase, state: TrainState, epoch: FinishedEpoch | None) -> None:
         began = time.monotonic()
         self._requester.note_save()
         if not self._saver:
-            report_without_saving(self._step)
             return
         position = Position(
             step=self._step,
             phase=phase.name,
             phase_start=phase.start,
-            learning_rate=current_rate(state.generator_optimizer),
             skipped=self._skipped,
             epoch={} if epoch else dict(self._totals.sums),
         )
@@ -230,78 +220,10 @@ class Loop:
             self._first_call_seconds = None
         self._totals = EpochTotals()
         self._save(phase, state, FinishedEpoch(phase, epoch, record))
-        self._log_line(phase, epoch, record)
+        self._log.progress(phase, epoch, self._step, record)
 
     def _speed(self) -> dict[str, float]:
-        sums = self._totals.sums
-        steps = max(sums["steps"], 1)
-        outside = sums["seconds"] - sums["call_seconds"]
-        patches = steps * self._config.batch.global_batch
-        return {
-            "seconds": round(sums["seconds"], 3),
-            "seconds_per_step": round(sums["seconds"] / steps, 6),
-            "patches_per_second": round(patches / sums["seconds"], 1),
-            "data_wait_seconds_per_step": round(sums["data_wait_seconds"] / steps, 6),
-            "outside_seconds_per_step": round(outside / steps, 6),
-            "save_seconds": round(sums.get("save_seconds", 0), 4),
-        }
-
-    def _log_begin(self) -> None:
-        if not self._saver:
-            return
-        workers = ray.train.get_context().get_world_size()
-        replicas = self._strategy.num_replicas_in_sync
-        global_batch = self._config.batch.global_batch
-        _log.info(
-            "%s, %d worker(s), each on %s: %d replica(s), %s per replica, global batch %d, %s",
-            type(self._strategy).__name__.replace("CollectiveAllReduce", "MultiWorkerMirrored"),
-            workers,
-            ", ".join(
-                device.split("/device:")[1] for device in self._strategy.extended.worker_devices
-            ),
-            replicas,
-            f"{global_batch / replicas:.4g}",
-            global_batch,
-            self._config.precision + (" and XLA" if self._config.xla else ""),
-        )
-        _log.info(
-            "epoch = %d patches / %d = %d steps; %s; starting at step %d",
-            len(self._patches),
-            global_batch,
-            self._batches.epoch_steps,
-            ", ".join(f"{phase.epochs} epochs of {phase.name}" for phase in self._phases),
-            self._step,
-        )
-
-    def _log_progress(self, phase: Phase, epoch: int) -> None:
-        """A line every now and then within an epoch."""
-        if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            means = self._totals.means(shown_terms(phase.config.losses))
-            if means and self._step < phase.epoch_stop(epoch):
-                self._log_line(phase, epoch, means | self._speed())
-
-    def _log_line(self, phase: Phase, epoch: int, values: Mapping[str, Any]) -> None:
-        if not self._saver:
-            return
-        self._last_line = time.monotonic()
-        made = self._step - self._first_step
-        stop = self._phases[-1].stop
-        left = (self._last_line - self._begun) / made * (stop - self._step)
-        _log.info(
-            "%s epoch %d/%d  step %d/%d  %s  %.0f patches/s  %s left",
-            phase.name,
-            epoch,
-            phase.epochs,
-            self._step,
-            stop,
-            "  ".join(
-                f"{name} {values[name]:.5f}"
-                for name in shown_terms(phase.config.losses)
-                if name in values
-            ),
-            values["patches_per_second"],
-            duration(left),
-        )
+        return self._totals.speed(self._config.batch.global_batch)
 
     def _distributed_batches(self, start: int, stop: int) -> tf.distribute.DistributedDataset:
         def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -1,77 +1,58 @@
-"""Ray Train around the workers: restarts, signals, a cluster that is too small."""
+"""Ray Train around the workers: restarts, signals, a cluster that is too small.
 
-import errno
+Ray starts, watches and restarts the workers. It stores nothing: checkpoints are ours.
+"""
+
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from fsspec.implementations.memory import MemoryFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from ray.exceptions import RayError
-from ray.train import (
-    CheckpointConfig,
-    FailureConfig,
-    RunConfig,
-    ScalingConfig,
-    TrainingFailedError,
-    UserCallback,
-)
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.tensorflow import TensorflowTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from data_pipeline.loading.cache import DamagedShardError
-from data_pipeline.platform.errors import JobFailedError, UserError
-from srgan.config import CheckpointsConfig, FailuresConfig
-from srgan.run_layout import CHECKPOINTS
-from srgan.training.errors import DamagedCheckpointError, NonFiniteError
+from data_pipeline.platform.errors import UserError
+from srgan.config import FailuresConfig
+from srgan.training.failures import Failure, describe, first_cause
+from srgan.training.loop import TrainingEnd
+from srgan.training.requests import Switchboard
 from srgan.training.resources import Workers, cluster_nodes, describe_nodes
-from srgan.training.stop_switch import StopSwitch
-
-# Another attempt would only meet them again. Some are told by TensorFlow's name for them.
-_FINAL = (UserError, DamagedShardError, DamagedCheckpointError, NonFiniteError)
-_FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-_FINAL_NAMES = {"ResourceExhaustedError", "InvalidArgumentError", "UnimplementedError"}
-
-# What a worker says that has lost the others.
-_COLLATERAL_NAMES = {"UnavailableError", "AbortedError", "CancelledError"}
 
 # Nodes that join are taken in so often at most, since the workers start again for it.
 _SECONDS_BETWEEN_RESIZES = 600.0
 
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 _log = logging.getLogger(__name__)
 
 
-class _EndAtFinalErrors(UserCallback):
+class _EndAtFinalFailures(UserCallback):
     """Ends the run at once where a worker failed in a way that a restart does not fix."""
 
-    def __init__(self, switch: Any) -> None:
-        self._switch = switch
+    def __init__(self, switchboard: Any) -> None:
+        self._switchboard = switchboard
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train's controller; what it raises ends the run."""
-        self._switch.lose.remote()
-        for error in worker_exceptions.values():
-            cause = _cause(error)
-            if (
-                isinstance(cause, _FINAL)
-                or getattr(cause, "errno", None) in _FINAL_ERRNOS
-                or type(cause).__name__ in _FINAL_NAMES
-            ):
-                raise cause
+        for failure in ray.get(self._switchboard.lose_workers.remote()):
+            if failure.is_final:
+                raise failure.error
 
 
 def fit(
-    worker: Callable[[dict[str, Any]], Any],
+    worker: Callable[..., TrainingEnd],
     arguments: dict[str, Any],
     workers: Workers,
     *,
-    storage_path: str,
-    checkpoints: CheckpointsConfig,
     failures: FailuresConfig,
 ) -> None:
     """Runs the workers to their end.
@@ -79,24 +60,31 @@ def fit(
     The first SIGINT or SIGTERM makes them save and end, the second one ends them at once.
 
     Args:
-        worker: What each of them calls; with `arguments` and a StopSwitch as `switch` among them.
-            Returns an TrainingEnd.
-        arguments: For it.
+        worker: What each of them calls, with `arguments` and `switchboard=` a Switchboard.
+        arguments: For it, by name.
         workers: How many, and what they take.
-        storage_path: RUN.
-        checkpoints: How many are kept.
         failures: How often workers are started again.
 
     Raises:
-        UserError: If that is what a worker raised, or the cluster stays too small.
+        UserError: If a worker raised one, or the cluster stays too small.
         JobFailedError: If the workers fail otherwise.
         KeyboardInterrupt: After a signal.
     """
     node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    switch = StopSwitch.options(scheduling_strategy=node).remote()  # type: ignore[attr-defined]
+    switchboard: Any = Switchboard.options(  # type: ignore[attr-defined]
+        scheduling_strategy=node
+    ).remote()
+
+    def run(given: dict[str, Any]) -> TrainingEnd:
+        try:
+            return worker(**given)
+        except Exception as error:
+            ray.get(given["switchboard"].fail.remote(describe(error)))
+            raise
+
     trainer = TensorflowTrainer(
-        worker,
-        train_loop_config=arguments | {"switch": switch},
+        run,
+        train_loop_config=arguments | {"switchboard": switchboard},
         scaling_config=ScalingConfig(
             num_workers=_number(workers),
             use_gpu=workers.gpus > 0,
@@ -104,33 +92,35 @@ def fit(
             elastic_resize_monitor_interval_s=_SECONDS_BETWEEN_RESIZES,
         ),
         run_config=RunConfig(
-            name=CHECKPOINTS,
-            storage_path=storage_path,
-            checkpoint_config=CheckpointConfig(num_to_keep=checkpoints.keep),
+            name=f"training-{uuid.uuid4().hex}",
+            # Ray insists on a place of its own. Nothing is ever put into it.
+            storage_filesystem=PyFileSystem(FSSpecHandler(MemoryFileSystem())),
+            storage_path="ray-train",
             failure_config=FailureConfig(max_failures=failures.restarts),
-            callbacks=[_EndAtFinalErrors(switch)],
+            callbacks=[_EndAtFinalFailures(switchboard)],
             worker_runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2"}},
         ),
     )
     attempt = _Attempt(trainer.fit)
-    watch = _ClusterWatch(workers, switch, failures.cluster_minutes)
+    watch = _ClusterWatch(workers, switchboard, failures.cluster_minutes)
     with _signals() as signals:
         asked = False
         while not attempt.ended(_SECONDS_BETWEEN_LOOKS):
             if signals and not asked:
                 asked = True
                 _log.info("stopping after a checkpoint; once more stops at once")
-                if not _answer(switch.flip.remote(), otherwise=False):
+                if not _answer(switchboard.stop.remote(), otherwise=False):
                     raise KeyboardInterrupt  # nothing has begun, so there is nothing to save
             if len(signals) > 1:
                 raise KeyboardInterrupt
             watch.check()
         try:
-            outcome = attempt.result().return_value
-        except TrainingFailedError as error:
-            raise _reason(error) from error
-        if outcome.stopped:
-            _log.info("a checkpoint of step %d is saved", outcome.step)
+            end = attempt.result().return_value
+        except (TrainingFailedError, RayError) as error:
+            told = _answer(switchboard.failures.remote(), otherwise=())
+            raise _reason(error, told) from error
+        if end.stopped:
+            _log.info("a checkpoint of step %d is saved", end.step)
             raise KeyboardInterrupt
 
 
@@ -169,8 +159,8 @@ class _Attempt:
 class _ClusterWatch:
     """Waits only so long for a cluster that has room for the workers."""
 
-    def __init__(self, workers: Workers, switch: Any, minutes: float) -> None:
-        self._workers, self._switch, self._minutes = workers, switch, minutes
+    def __init__(self, workers: Workers, switchboard: Any, minutes: float) -> None:
+        self._workers, self._switchboard, self._minutes = workers, switchboard, minutes
         self._waiting_since = time.monotonic()
         self._told = False
 
@@ -178,7 +168,7 @@ class _ClusterWatch:
         """Looks at the cluster. Raises UserError if no worker has been there for too long."""
         nodes = cluster_nodes()
         large_enough = self._workers.fit(nodes)
-        if large_enough and _answer(self._switch.is_training.remote(), otherwise=True):
+        if large_enough and _answer(self._switchboard.is_training.remote(), otherwise=True):
             self._waiting_since, self._told = time.monotonic(), False
             return
         state = f"{self._workers} are asked for, the cluster has {describe_nodes(nodes)}"
@@ -194,10 +184,10 @@ class _ClusterWatch:
             )
 
 
-def _answer(asked: Any, *, otherwise: bool) -> bool:
-    """What the switch answers; `otherwise` if it is gone, which ends no training."""
+def _answer(asked: Any, *, otherwise: Any) -> Any:
+    """What the Switchboard answers; `otherwise` if it is gone, which ends no training."""
     try:
-        return bool(ray.get(asked))
+        return ray.get(asked)
     except RayError:
         return otherwise
 
@@ -218,29 +208,10 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(kind, handler)
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What a worker, or the callback, raised inside of Ray Train's wrappings."""
-    error = getattr(error, "controller_failure", error)
-    cause: BaseException = getattr(error, "_base_exc", error)
-    return cause
-
-
-def _reason(error: TrainingFailedError) -> Exception:
-    """Why the run failed, in one line; the user's mistake as a UserError."""
-    failures = getattr(error, "worker_failures", {})
-    causes = [_cause(failures[rank]) for rank in sorted(failures)] or [_cause(error)]
-    # The worker that failed, not one that lost it.
-    cause = min(causes, key=lambda one: type(one).__name__ in _COLLATERAL_NAMES)
-    if isinstance(cause, UserError):
-        return cause
-    line = _telling_line(str(cause))
-    if isinstance(cause, JobFailedError):
-        return JobFailedError(f"training failed: {line}")
-    return JobFailedError(f"training failed: {type(cause).__name__}: {line}")
-
-
-def _telling_line(text: str) -> str:
-    """The first line that is neither a heading of TensorFlow's nor of a stack."""
-    lines = [line for line in text.splitlines() if line.strip()] or [""]
-    headings = (" ", "\t", "Graph execution error", "Detected at node", "Stack trace")
-    return next((line for line in lines if not line.startswith(headings)), lines[-1])
+def _reason(error: Exception, told: Sequence[Failure]) -> Exception:
+    """What ends the job: why a worker failed, by its own word, else by Ray's."""
+    died = [
+        one for one in getattr(error, "worker_failures", {}).values() if isinstance(one, RayError)
+    ]
+    cause = first_cause([*told, *map(describe, died)]) or describe(error)
+    return cause.error

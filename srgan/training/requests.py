@@ -1,12 +1,15 @@
-"""What workers ask of each other after every call of the compiled steps."""
+"""What the driver and the workers ask of each other while a run trains."""
 
+import asyncio
 import logging
 import time
 from typing import Any, NamedTuple
 
+import ray
 import ray.train
+from ray.exceptions import RayError
 
-from srgan.training.stop_switch import StopRequest
+from srgan.training.failures import Failure
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 _SECONDS_BETWEEN_LAST_SAVES = 30.0
@@ -14,8 +17,71 @@ _SECONDS_BETWEEN_LAST_SAVES = 30.0
 _log = logging.getLogger(__name__)
 
 
+@ray.remote(num_cpus=0, max_restarts=0)
+class Switchboard:
+    """An actor on the driver's node: a stop goes to the workers, their failures to the driver."""
+
+    def __init__(self) -> None:
+        self._stop = asyncio.Event()
+        self._training = False
+        self._failures: list[Failure] = []
+        self._told: list[Failure] = []
+
+    async def begin(self) -> None:
+        """A worker begins to train: from now on there may be something to save."""
+        if not self._training:
+            self._training = True
+            self._failures = []  # of workers that were replaced
+
+    async def fail(self, failure: Failure) -> None:
+        """A worker tells why it fails."""
+        self._failures.append(failure)
+
+    async def lose_workers(self) -> list[Failure]:
+        """All workers have ended; others may begin. Returns why they ended."""
+        self._training = False
+        self._told, self._failures = self._failures, []
+        return self._told
+
+    async def failures(self) -> list[Failure]:
+        """Why the last workers ended that Ray reported."""
+        return self._told
+
+    async def is_training(self) -> bool:
+        """Whether workers have begun and have not ended."""
+        return self._training
+
+    async def stop(self) -> bool:
+        """Asks the workers to save and end. Returns whether there are any."""
+        self._stop.set()
+        return self._training
+
+    async def wait_for_stop(self) -> None:
+        """Ends when the workers are asked to stop."""
+        await self._stop.wait()
+
+
+class StopRequest:
+    """The driver's wish to stop, as a worker sees it."""
+
+    def __init__(self, switchboard: Any) -> None:
+        """Tells the Switchboard that training begins."""
+        ray.get(switchboard.begin.remote())
+        self._stop = switchboard.wait_for_stop.remote()
+
+    def is_made(self) -> bool:
+        """Whether the driver asked; takes microseconds. A driver that is gone never asks."""
+        if not ray.wait([self._stop], timeout=0)[0]:
+            return False
+        try:
+            ray.get(self._stop)
+        except RayError:
+            return False
+        return True
+
+
 class Requests(NamedTuple):
-    """What a worker asks of all of them; summed up, what some worker asks.
+    """What a worker asks of all workers. Summed over the workers: above 0, some worker asks.
 
     Attributes:
         stop: Save, then end.

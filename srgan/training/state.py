@@ -1,14 +1,16 @@
 """The networks and optimizers that training changes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from srgan.config import Config, PhaseConfig
+from srgan.config import Config, PhaseConfig, Precision
 from srgan.networks import discriminator, generator
 from srgan.training.checkpoint import Arrays
-from srgan.training.errors import DamagedCheckpointError
+from srgan.training.failures import DamagedCheckpointError
 
 
 class Networks(NamedTuple):
@@ -38,14 +40,24 @@ class TrainState(NamedTuple):
     discriminator_optimizer: keras.optimizers.Optimizer | None
 
 
+@contextmanager
+def dtype_policy(precision: Precision) -> Iterator[None]:
+    """What the block builds and compiles computes in this precision."""
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_dtype_policy(precision)
+    keras.config.set_floatx("float64" if precision == "float64" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_floatx(floatx)
+
+
 def build_networks(config: Config, *, scale: int) -> Networks:
     """The networks at step 0. Call it inside the strategy's scope.
 
-    The weights depend on the configuration's seed alone.
+    The weights depend on the configuration's seed alone, their types on `dtype_policy`.
     """
-    keras.config.set_dtype_policy(config.precision)
-    if config.precision == "float64":
-        keras.config.set_floatx("float64")
     keras.utils.set_random_seed(config.seed)
     network = generator(scale=scale, **config.generator.model_dump())
     opponent = None

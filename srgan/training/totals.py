@@ -32,3 +32,16 @@ class EpochTotals:
         """Means over the steps."""
         steps = self.sums.get("steps", 0)
         return {name: self.sums[name] / steps for name in names} if steps else {}
+
+    def speed(self, global_batch: int) -> dict[str, float]:
+        """Seconds and rates of the steps so far, as metrics.jsonl has them."""
+        steps = max(self.sums["steps"], 1)
+        seconds = self.sums["seconds"]
+        return {
+            "seconds": round(seconds, 3),
+            "seconds_per_step": round(seconds / steps, 6),
+            "patches_per_second": round(steps * global_batch / seconds, 1),
+            "data_wait_seconds_per_step": round(self.sums["data_wait_seconds"] / steps, 6),
+            "outside_seconds_per_step": round((seconds - self.sums["call_seconds"]) / steps, 6),
+            "save_seconds": round(self.sums.get("save_seconds", 0), 4),
+        }

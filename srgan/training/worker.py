@@ -10,8 +10,8 @@ from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.logs import configure_logging
-from data_pipeline.platform.storage import Storage, open_storage
-from srgan.config import Config, needed_extractors, parse_config
+from data_pipeline.platform.storage import Storage
+from srgan.config import Config, needed_extractors
 from srgan.evaluation.benchmark import data_benchmark
 from srgan.run_layout import CONFIG_KEY, INITIAL_KEY
 from srgan.training.checkpoint import (
@@ -20,11 +20,12 @@ from srgan.training.checkpoint import (
     newest_position,
     read_checkpoint,
 )
+from srgan.training.lease import Lease
 from srgan.training.loop import Loop, TrainingEnd
 from srgan.training.phases import plan_phases
+from srgan.training.requests import StopRequest
 from srgan.training.saving import Saver
-from srgan.training.state import build_networks
-from srgan.training.stop_switch import StopRequest
+from srgan.training.state import build_networks, dtype_policy
 from srgan.training.strategy import configure_devices, make_strategy
 from srgan.training.validation import Validation
 from srgan.upscale import load_weights
@@ -33,16 +34,17 @@ from srgan.vgg_weights import read_vgg_weights
 
 
 def train_worker(
-    *, config_text: str, data_uri: str, run_uri: str, gpus: int, switch: Any
+    *, config: Config, data: Storage, run: Storage, lease: Lease, gpus: int, switchboard: Any
 ) -> TrainingEnd:
     """Trains from the newest whole checkpoint, or from step 0, to the end or until asked to stop.
 
     Args:
-        config_text: The configuration as YAML.
-        data_uri: DATA.
-        run_uri: RUN.
+        config: The experiment.
+        data: DATA.
+        run: RUN.
+        lease: The driver's on RUN.
         gpus: GPUs of this worker to mirror over; 0 for the CPU.
-        switch: A StopSwitch.
+        switchboard: A Switchboard.
 
     Raises:
         JobFailedError: If a GPU that the run had is not seen any more.
@@ -51,9 +53,9 @@ def train_worker(
         DamagedShardError: If a shard is not what the manifest says.
         DamagedCheckpointError: If every checkpoint is damaged.
         NonFiniteError: Naming the term and the step; the last checkpoint stays.
+        LostRunError: If another trainer has taken RUN over.
     """
     configure_logging()
-    data, run = open_storage(data_uri), open_storage(run_uri)
     try:
         configure_devices(gpus)
     except UserError as error:
@@ -62,13 +64,12 @@ def train_worker(
         raise
     context = ray.train.get_context()
     strategy = make_strategy(context.get_world_size())
-    config = parse_config(config_text, "config")
     if run.size(CONFIG_KEY) is None:
         raise UserError(
             f"{run.uri}: the driver wrote it, and a worker's node does not see it; choose a --run "
             "that all nodes share: a bucket, or a shared folder"
         )
-    stop = StopRequest(switch)
+    stop = StopRequest(switchboard)
     manifest = require_manifest(data)
     check_node_fits(data, manifest, config.batch.shuffle_shards)
     checkpoint = _agreed_checkpoint(run)
@@ -82,38 +83,40 @@ def train_worker(
         permute_colours=config.batch.permute_colours,
         shuffle_shards=config.batch.shuffle_shards,
     )
-    with strategy.scope():
-        networks = build_networks(config, scale=manifest.settings.scale)
-        extractors = _extractors(config, run)
-    if checkpoint is None and config.initial_generator:
-        for network in (networks.generator, networks.average):
-            if network:
-                load_weights(network, run, INITIAL_KEY, config.initial_generator)
     saver = None
     if context.get_world_rank() == 0:
-        valid = data_benchmark(data_uri, None) if manifest.valid else None
+        valid = data_benchmark(data.uri, None) if manifest.valid else None
         saver = Saver(
             config,
             run,
+            lease,
             scale=manifest.settings.scale,
             step=checkpoint.position.step if checkpoint else 0,
             validation=Validation(valid, config.validation_images) if valid else None,
         )
-    loop = Loop(
-        config,
-        strategy,
-        networks,
-        extractors,
-        phases=plan_phases(config.phases, batches.epoch_steps),
-        batches=batches,
-        patches=patches,
-        saver=saver,
-        stop=stop,
-    )
-    if checkpoint:
-        loop.restore(checkpoint)
-    del checkpoint  # as large as the state
-    return loop.run()
+    with dtype_policy(config.precision):
+        with strategy.scope():
+            networks = build_networks(config, scale=manifest.settings.scale)
+            extractors = _extractors(config, run)
+        if checkpoint is None and config.initial_generator:
+            for network in (networks.generator, networks.average):
+                if network:
+                    load_weights(network, run, INITIAL_KEY, config.initial_generator)
+        loop = Loop(
+            config,
+            strategy,
+            networks,
+            extractors,
+            phases=plan_phases(config.phases, batches.epoch_steps),
+            batches=batches,
+            patches=patches,
+            saver=saver,
+            stop=stop,
+        )
+        if checkpoint:
+            loop.restore(checkpoint)
+        del checkpoint  # as large as the state
+        return loop.run()
 
 
 def _agreed_checkpoint(run: Storage) -> Checkpoint | None:

@@ -13,9 +13,10 @@ from data_pipeline.platform.storage import open_storage
 from srgan.config import Config, dump_config, parse_config
 from srgan.run_layout import CONFIG_KEY
 from srgan.training.checkpoint import Checkpoint, newest_checkpoint
-from srgan.training.driver import _worker
+from srgan.training.lease import hold_lease
 from srgan.training.ray_workers import fit
 from srgan.training.resources import Workers
+from srgan.training.worker import train_worker
 from tests.srgan.session import assert_same_bytes
 
 CONFIG = """
@@ -41,26 +42,22 @@ def configuration(precision: str = "float32", rate: str = "1e-3") -> Config:
 
 def run_workers(config: Config, data: Path, run: Path, *, count: int, worker: Any) -> None:
     open_storage(str(run)).write(CONFIG_KEY, dump_config(config).encode())
-    arguments = {
-        "config_text": dump_config(config),
-        "data_uri": str(data),
-        "run_uri": str(run),
-        "gpus": 0,
-    }
-    fit(
-        worker,
-        arguments,
-        Workers(count, count, 1, 0),
-        storage_path=str(run),
-        checkpoints=config.checkpoints,
-        failures=config.failures,
-    )
+    storage = open_storage(str(run))
+    with hold_lease(storage) as lease:
+        arguments = {
+            "config": config,
+            "data": open_storage(str(data)),
+            "run": storage,
+            "lease": lease,
+            "gpus": 0,
+        }
+        fit(worker, arguments, Workers(count, count, 1, 0), failures=config.failures)
 
 
 def watched(folder: Path) -> Any:
     """A worker that also leaves its own state in `folder` at every save, whatever its rank."""
 
-    def worker(arguments: dict[str, Any]) -> Any:
+    def worker(**arguments: Any) -> Any:
         import ray.train
 
         from srgan.training.loop import Loop
@@ -116,7 +113,7 @@ def test_two_workers_reach_the_weights_of_one(small_data, tmp_path):
 def whole(small_data, tmp_path_factory) -> Checkpoint:
     """The end of a run that nothing disturbed."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    run_workers(configuration(), small_data, run, count=1, worker=_worker)
+    run_workers(configuration(), small_data, run, count=1, worker=train_worker)
     return newest(run)
 
 
@@ -128,7 +125,7 @@ def assert_equal(found: Checkpoint, expected: Checkpoint) -> None:
 def test_what_is_not_finite_ends_the_run_at_once(small_data, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(JobFailedError) as error:
-        run_workers(configuration(rate="1e30"), small_data, run, count=1, worker=_worker)
+        run_workers(configuration(rate="1e30"), small_data, run, count=1, worker=train_worker)
     message = str(error.value)
     assert message.startswith("training failed: ")
     assert " is nan at step " in message
@@ -139,18 +136,18 @@ def test_what_is_not_finite_ends_the_run_at_once(small_data, tmp_path):
 def failing_once(step: int, folder: Path, error: Exception, times: int = 1) -> Any:
     """A worker whose storage fails when the checkpoint of a step is written, so many times."""
 
-    def worker(arguments: dict[str, Any]) -> Any:
+    def worker(**arguments: Any) -> Any:
         from srgan.training import saving
         from srgan.training.worker import train_worker
 
         write = saving.write_checkpoint
 
-        def fail(run, name, arrays, position, **more):
+        def fail(run, arrays, position):
             failures = len(list(folder.iterdir()))
             if position.step == step and failures < times:
                 (folder / str(failures)).touch()
                 raise error
-            write(run, name, arrays, position, **more)
+            return write(run, arrays, position)
 
         saving.write_checkpoint = fail
         return train_worker(**arguments)
@@ -167,7 +164,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_there_is(small_data, whole, tmp
     with pytest.raises(JobFailedError, match=r"training failed: .*No space left on device"):
         run_workers(configuration(), small_data, run, count=1, worker=worker)
     assert newest(run).position.step == 6
-    run_workers(configuration(), small_data, run, count=1, worker=_worker)
+    run_workers(configuration(), small_data, run, count=1, worker=train_worker)
     assert_equal(newest(run), whole)
 
 
@@ -208,7 +205,7 @@ def test_a_damaged_checkpoint_is_passed_over(small_data, whole, tmp_path):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert newest(run).position.step == 6
-    run_workers(configuration(), small_data, run, count=1, worker=_worker)
+    run_workers(configuration(), small_data, run, count=1, worker=train_worker)
     assert_equal(newest(run), whole)
 
 
@@ -218,7 +215,7 @@ def test_a_cluster_that_stays_too_small_is_told(small_data, tmp_path, ray_local)
         update={"failures": config.failures.model_copy(update={"cluster_minutes": 0.05})}
     )
     with pytest.raises(UserError) as error:
-        run_workers(config, small_data, tmp_path / "run", count=3, worker=_worker)
+        run_workers(config, small_data, tmp_path / "run", count=3, worker=train_worker)
     message = str(error.value)
     assert message.startswith(
         "3 worker(s) with 1 CPU(s) and 0 GPU(s) each are asked for, the cluster has "

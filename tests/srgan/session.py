@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -22,6 +23,7 @@ from srgan.training.state import (
     TrainState,
     begin_phase,
     build_networks,
+    dtype_policy,
     set_state,
     state_arrays,
 )
@@ -81,6 +83,7 @@ class Session:
         # As in a worker's process, layers are numbered from the start: TensorFlow's graphs order
         # some sums by their names, which then round differently.
         keras.utils.clear_session()
+        ExitStack().enter_context(dtype_policy(config.precision))  # until the process or test ends
         devices = [f"/cpu:{number}" for number in range(replicas)]
         self.strategy = local_strategy(devices)
         with self.strategy.scope():
@@ -118,15 +121,8 @@ class Session:
 
     def save(self, run, step: int) -> None:
         """Writes a checkpoint into a RUN."""
-        position = Position(step, self.phase, 0, 1e-3, 0, {})
-        write_checkpoint(
-            open_storage(str(run)),
-            f"step-{step}",
-            state_arrays(self.state),
-            position,
-            config="",
-            seed=self.config.seed,
-        )
+        position = Position(step, self.phase, 0, 0, {})
+        write_checkpoint(open_storage(str(run)), state_arrays(self.state), position)
 
     def restore(self, run) -> int:
         """Sets the state to RUN's newest checkpoint; returns its step."""
