@@ -5,6 +5,7 @@ lease every few seconds for the other nodes. A lease whose trainer is dead is re
 the next number. Storage creates an object only once, so of several trainers one gets it.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -40,7 +41,8 @@ class _Record(NamedTuple):
         host: The trainer's machine.
         pid: Its driver's process there.
         since: When it began.
-        lock: Name of the file in the node's folder that the driver keeps locked.
+        lock: Name of the file in the node's folder that the driver keeps locked; "" where the
+            file system has no locks.
         renewals: How often it said that it lives.
     """
 
@@ -59,7 +61,7 @@ class Lease:
 
     def check(self) -> None:
         """Raises LostRunError if another trainer has taken the run over."""
-        if self._run.size(self._key) is None:
+        if not _is_newest(self._run, self._key):
             raise LostRunError(f"{self._run.uri}: another training has taken it over")
 
 
@@ -89,6 +91,14 @@ def hold_lease(run: Storage) -> Iterator[Lease]:
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
+
+
+def _is_locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _take(run: Storage, record: _Record) -> tuple[Lease, str]:
@@ -121,9 +131,10 @@ def _take(run: Storage, record: _Record) -> tuple[Lease, str]:
 
 def _lives(run: Storage, key: str, record: _Record) -> bool:
     """Whether a lease's trainer lives. No clocks are compared: those of nodes differ."""
-    lock = node_folder("leases") / Path(record.lock).name  # RUN may come from anybody
-    if lock.exists() and remove_unlocked(lock):
-        return False
+    if record.lock:
+        lock = node_folder("leases") / Path(record.lock).name  # RUN may come from anybody
+        if lock.exists():  # this node's
+            return not remove_unlocked(lock)
     deadline = time.monotonic() + _SECONDS_UNTIL_DEAD
     _log.info(
         "%s: waiting up to %.0f s to see whether its trainer on %s lives",
@@ -142,15 +153,22 @@ def _lives(run: Storage, key: str, record: _Record) -> bool:
 
 
 def _renew(run: Storage, key: str, record: _Record, ended: threading.Event) -> None:
-    """Says that the trainer lives until it ends or has lost the lease."""
+    """Says that the trainer lives, until it ends or has lost the run."""
     while not ended.wait(_SECONDS_BETWEEN_RENEWALS):
         record = record._replace(renewals=record.renewals + 1)
         try:
-            if run.size(key) is None:
+            if _is_newest(run, key):
+                run.write(key, _dump(record))
+            if not _is_newest(run, key):  # also if the write came back from a long sleep
+                run.delete(key)
                 return
-            run.write(key, _dump(record))
         except (UserError, JobFailedError, OSError) as error:
             _log.warning("%s; the lease is renewed later", error)
+
+
+def _is_newest(run: Storage, key: str) -> bool:
+    """Whether no trainer came after this one. One comes only if it takes this one for dead."""
+    return _keys(run)[-1:] == [key]
 
 
 def _keys(run: Storage) -> list[str]:

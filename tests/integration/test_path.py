@@ -197,6 +197,25 @@ def test_a_killed_run_of_two_workers_goes_on_bit_for_bit(small_data, config, tmp
     assert_same_end(tmp_path / "run", tmp_path / "undisturbed")
 
 
+def test_a_second_training_of_a_run_is_refused_while_the_first_lives(
+    undisturbed, small_data, config, tmp_path
+):
+    run = tmp_path / "run"
+    arguments = ["--config", config, "--data", small_data, "--run", run]
+    first = start("train", *arguments)
+    wait_until(first, lambda: last_step(run) > 0, seconds=120)
+    first.send_signal(signal.SIGSTOP)  # so that it does not end before the second looks
+    second = start("train", *arguments)
+    output, _ = second.communicate(timeout=120)
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 2
+    (error,) = (line for line in output.splitlines() if line.startswith("error: "))
+    assert error.startswith(f"error: {run}: is being trained by process {first.pid} on ")
+    output, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, output
+    assert_same_end(run, undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "term"])
 def test_a_stopped_run_saves_and_goes_on_bit_for_bit(

@@ -17,6 +17,7 @@ from srgan.training.lease import hold_lease
 from srgan.training.ray_workers import fit
 from srgan.training.resources import Workers
 from srgan.training.worker import train_worker
+from tests.integration.test_path import assert_same_end
 from tests.srgan.session import assert_same_bytes
 
 CONFIG = """
@@ -222,3 +223,25 @@ def test_a_cluster_that_stays_too_small_is_told(small_data, tmp_path, ray_local)
     )
     assert "1 node(s) with 2 CPU(s) and 0 GPU(s), 2 CPU(s) and 0 GPU(s) of which" in message
     assert "are free after 0.05 minutes; add nodes, end what else runs there, or ask" in message
+
+
+@pytest.mark.slow
+def test_a_phase_shortened_to_the_middle_of_an_epoch_is_finished(small_data, tmp_path):
+    """Stopped at step 9 of a phase, which is made that long then: as one that always was."""
+
+    def lasting(steps: int) -> Config:
+        config = configuration()
+        pretrain = config.phases["pretrain"].model_copy(update={"steps": steps})
+        return config.model_copy(update={"phases": config.phases | {"pretrain": pretrain}})
+
+    run, expected, marks = tmp_path / "run", tmp_path / "expected", tmp_path / "marks"
+    marks.mkdir()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(JobFailedError):
+        run_workers(lasting(100), small_data, run, count=1, worker=failing_once(12, marks, full))
+    assert newest(run).position.step == 9
+    assert newest(run).position.epoch["steps"] > 0
+    run_workers(lasting(9), small_data, run, count=1, worker=train_worker)
+    run_workers(lasting(9), small_data, expected, count=1, worker=train_worker)
+    assert_same_end(run, expected)
+    assert (run / "generators" / "pretrain.keras").exists()
