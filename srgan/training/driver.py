@@ -68,11 +68,14 @@ def train(
     if is_finished(run, *check_run(config, data, run, manifest)):
         return
     with hold_lease(run) as lease:
-        phases, position = check_run(config, data, run, manifest)  # another trainer may have ended
+        # Again: another trainer may have ended since.
+        phases, position = check_run(config, data, run, manifest)
         if is_finished(run, phases, position):
             return
+        if position is None and run.list(GENERATORS):
+            _log.warning("%s: holds no checkpoint yet: the run begins again at step 0", run.uri)
         if position is None and not read_metrics(run):
-            run.delete(VGG_KEY)  # maybe of an attempt with other weights, and nothing to lose
+            run.delete(VGG_KEY)  # an earlier attempt may have used other weights
         with ray_session():
             scaling = plan(workers, gpus, config)
             provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
@@ -93,7 +96,7 @@ def train(
 
 
 def is_finished(run: Storage, phases: Sequence[Phase], position: Position | None) -> bool:
-    """Whether nothing is left to do, which is told then."""
+    """Whether nothing is left to do. Says so in the log."""
     if position is None or position.step < phases[-1].stop or position.epoch:
         return False
     _log.info("%s: all %d epochs are done already", run.uri, sum(phase.epochs for phase in phases))
@@ -130,7 +133,7 @@ def _identity(data: Storage, manifest: Manifest) -> dict[str, str]:
 
 
 def _read_initial(uri: str) -> bytes:
-    """The file, here, for the workers may be elsewhere; they find out whether it is a generator."""
+    """The file's bytes. The driver reads it: workers may not see it. They check what it is."""
     storage, key = open_file(uri)
     try:
         return storage.read(key)
@@ -183,9 +186,10 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
 
 
 def _check_begins(run: Storage, first: Phase) -> None:
-    """Generators without a checkpoint are a run's whose checkpoints are lost.
+    """Refuses a RUN whose checkpoints are lost: it has generators and no checkpoint.
 
-    Only those of the first epoch may be there: a kill can come between them and the checkpoint.
+    The generator of the first epoch may be there: it is written before the first checkpoint, and
+    a kill can come between them.
     """
     found = {item.key for item in run.list(GENERATORS)}
     made_first = set()
@@ -198,12 +202,10 @@ def _check_begins(run: Storage, first: Phase) -> None:
             f"{run.uri}: holds generators ({min(lost)}) but no checkpoint, so the run cannot go "
             "on; put its checkpoints back, or choose another --run"
         )
-    if found:
-        _log.warning("%s: holds no checkpoint yet: the run begins again at step 0", run.uri)
 
 
 def _check_position(run: Storage, position: Position, phases: Sequence[Phase]) -> None:
-    """The lengths of phases may be changed, but not so that the run is elsewhere then."""
+    """The lengths of phases may change, but only ahead of where the run is."""
     if position.step <= phases[-1].stop:
         phase = phase_of(phases, position.step)
         if (phase.name, phase.start) == (position.phase, position.phase_start):
@@ -221,7 +223,7 @@ def _check_position(run: Storage, position: Position, phases: Sequence[Phase]) -
 
 
 def plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
-    """What the workers take of the cluster; a machine, unlike a cluster, has to be large enough.
+    """What the workers take of the cluster. A cluster may still grow; a single machine may not.
 
     Args:
         workers: As `train`'s.
@@ -229,11 +231,11 @@ def plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
         config: The experiment.
 
     Raises:
-        UserError: If it does not go together.
+        UserError: If workers, GPUs, configuration and machine do not fit together.
     """
     nodes = cluster_nodes()
     if os.environ.get("RAY_ADDRESS"):
-        # One CPU of each node is left to what else runs there: the driver, another job.
+        # One CPU of each node stays free for the driver and other jobs.
         nodes = [node._replace(cpus=node.cpus - 1) if node.cpus > 1 else node for node in nodes]
     if gpus is None:
         gpus = max((node.gpus for node in nodes), default=0)

@@ -1,4 +1,4 @@
-"""A rehearsal: everything that a run does, for a few steps, and what the whole would take."""
+"""Trains a few steps as a run would, and tells what the whole run would take."""
 
 import logging
 import time
@@ -49,9 +49,9 @@ def dry_run(
     workers: tuple[int, int] = (1, 1),
     gpus: int | None = None,
 ) -> list[str]:
-    """Trains a few steps of every phase in a folder of RUN's own, and removes what they left.
+    """Trains a few steps of every phase in a new folder inside RUN, then removes the folder.
 
-    An end of an epoch belongs to it: validation, a sample picture, a generator, a checkpoint.
+    It includes the end of an epoch: validation, a sample picture, a generator, a checkpoint.
 
     Args:
         config: The experiment.
@@ -64,7 +64,7 @@ def dry_run(
         Lines for people: what the run would take in time, memory and storage.
 
     Raises:
-        UserError: What `train` would raise, now or after hours.
+        UserError: What `train` would raise, at once or after hours.
         JobFailedError: Likewise.
     """
     data, run = open_storage(data_uri), open_storage(run_uri)
@@ -74,7 +74,7 @@ def dry_run(
     if position and step == phases[-1].stop and not position.epoch:
         return [f"{run.uri}: all {phases[-1].stop} steps are done already"]
     rehearsal = f"dry-run-{uuid.uuid4().hex[:8]}"
-    fixed = (workers[0], workers[0])  # what is measured is true of one number of workers
+    fixed = (workers[0], workers[0])  # a measurement holds for one number of workers
     try:
         with ray_session():
             planned = plan(fixed, gpus, config)
@@ -89,9 +89,9 @@ def dry_run(
 
 
 def _shortened(config: Config, *, begun: Storage | None) -> Config:
-    """The same work in few steps; one step a call, so that the first one can be told apart.
+    """The same work in few steps. One step a call, so that the first step is timed alone.
 
-    A run that has begun, unlike one that has not, reads its own copies.
+    A run that has begun reads its own copies of the weights.
     """
     phases = {
         name: phase.model_copy(update={"epochs": None, "steps": _STEPS})
@@ -109,7 +109,7 @@ def _shortened(config: Config, *, begun: Storage | None) -> Config:
 
 
 def _remove(run: Storage, rehearsal: str) -> None:
-    """Workers of a rehearsal that was broken off may write a little longer."""
+    """Removes the folder. Workers of an interrupted dry run may still write for a moment."""
     for _ in range(_LOOKS):
         run.delete_folder(rehearsal)
         if not run.list(f"{rehearsal}/"):
@@ -119,7 +119,7 @@ def _remove(run: Storage, rehearsal: str) -> None:
 
 
 def measure(rehearsal: Storage) -> Cost:
-    """Reads what a rehearsal left."""
+    """Reads the results of a dry run."""
     records = read_metrics(rehearsal)
     checkpoints: dict[str, int] = {}
     for item in rehearsal.list(f"{CHECKPOINTS}/"):
@@ -135,7 +135,7 @@ def measure(rehearsal: Storage) -> Cost:
 
 
 def steady_seconds(records: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of a step by phase, inside the compiled calls of one step, without the first one.
+    """Mean seconds of a step, by phase: inside the compiled calls, without the first call.
 
     Args:
         records: Lines of metrics.jsonl, in their order; small data sets have several for a phase.
@@ -161,7 +161,7 @@ def report(
     cost: Cost,
     manifest: Manifest,
 ) -> list[str]:
-    """What is left of a run at `step` takes, in lines for people."""
+    """What the rest of a run takes from `step` on, in lines for people."""
     lines = [f"dry run: {_STEPS} steps of every phase work, on {workers}"]
     total = 0.0
     for phase in phases:

@@ -38,7 +38,7 @@ class TrainingEnd(NamedTuple):
 
 
 class Loop:
-    """A worker's part of a run. All workers do the same steps and save at the same ones."""
+    """One worker's training. All workers do the same steps and save after the same steps."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Loop:
         self._log = TrainingLog(phases, is_shown=saver is not None)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes on from a checkpoint, instead of with the networks as they are.
+        """Goes on from a checkpoint.
 
         Raises:
             DamagedCheckpointError: If it is another network's.
@@ -139,7 +139,7 @@ class Loop:
     def _call(
         self, phase: Phase, train_call: TrainCall, iterator: Iterator[Any], stop: int
     ) -> Requests:
-        """Trains some steps, at most to `stop`; what the workers ask for then."""
+        """Trains some steps, at most to `stop`. Returns what the workers ask for then."""
         count = min(self._config.steps_per_call, stop - self._step)
         every = self._config.checkpoints.every_steps
         if every:
@@ -151,7 +151,7 @@ class Loop:
             )
             rows, requests = result.terms.numpy(), Requests(*result.requests.numpy().tolist())
         except tf.errors.OpError:
-            if self._patches.failure:  # TensorFlow would bury it in a traceback of its own
+            if self._patches.failure:  # the real reason, which TensorFlow hides in a traceback
                 raise self._patches.failure from None
             raise
         names = term_names(phase.config.losses)
@@ -234,7 +234,7 @@ class Loop:
                 stop=stop,
                 replicas=range(first, first + local),
                 num_replicas=context.num_replicas_in_sync,
-                # Otherwise many workers ask each other at every step whether there is more.
+                # A finite one makes the workers ask each other at every step whether it ended.
                 endless=True,
             )
 
@@ -242,7 +242,7 @@ class Loop:
 
 
 def _peak_memory() -> dict[str, int]:
-    """Bytes at most in use by this process so far, and by its GPU that used most."""
+    """Peak memory so far in bytes: of this process, and of the GPU that used most."""
     peak = {"peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     gpus = len(tf.config.get_visible_devices("GPU"))
     if gpus:

@@ -27,7 +27,7 @@ from srgan.training.loop import TrainingEnd
 from srgan.training.requests import Switchboard
 from srgan.training.resources import Workers, cluster_nodes, describe_nodes
 
-# Nodes that join are taken in so often at most, since the workers start again for it.
+# Workers start again when nodes join: this often at most.
 _SECONDS_BETWEEN_RESIZES = 600.0
 
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -157,7 +157,7 @@ class _Attempt:
 
 
 class _ClusterWatch:
-    """Waits only so long for a cluster that has room for the workers."""
+    """Limits the wait for a cluster that has room for the workers."""
 
     def __init__(self, workers: Workers, switchboard: Any, minutes: float) -> None:
         self._workers, self._switchboard, self._minutes = workers, switchboard, minutes
@@ -194,7 +194,7 @@ def _answer(asked: Any, *, otherwise: Any) -> Any:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The SIGINTs and SIGTERMs that arrive in the block; in another thread than the main, none."""
+    """Collects the SIGINTs and SIGTERMs that arrive in the block. Only the main thread gets any."""
     arrived: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield arrived

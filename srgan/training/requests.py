@@ -95,7 +95,7 @@ class Requests(NamedTuple):
 
 
 class Requester:
-    """Knows what is due; only the first worker asks, and all do what it asked for."""
+    """Knows what is due. Only the first worker asks; all workers do what it asks for."""
 
     def __init__(self, stop: StopRequest, *, every_minutes: float | None, is_first: bool) -> None:
         """Begins to count the minutes between saves."""
@@ -121,7 +121,7 @@ class Requester:
         self._saved = time.monotonic()
 
     def is_preempted(self, requests: Requests) -> bool:
-        """Whether Ray newly announces that a node goes; training goes on until it does."""
+        """Whether Ray announces a lost node that it did not announce before."""
         if not requests.look:
             return False
         known, self._preemption = self._preemption, ray.train.get_preemption_info()

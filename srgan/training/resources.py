@@ -53,7 +53,7 @@ def describe_nodes(nodes: Sequence[Node]) -> str:
 
 
 def plan_workers(nodes: Sequence[Node], *, least: int, most: int, gpus: int) -> Workers:
-    """Workers that share the CPUs of the nodes: as many CPUs each as let as many as possible run.
+    """Workers that share the CPUs of the nodes: as many workers as fit, then as many CPUs each.
 
     Args:
         nodes: The cluster.

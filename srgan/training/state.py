@@ -103,21 +103,21 @@ def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> keras.op
         schedule = schedules.PiecewiseConstantDecay(
             [(steps + 1) // 2 - 1], [rate.initial, rate.initial / 10]
         )
-    # Named, or its number would tell how many phases this process has begun.
+    # With a fixed name: Keras's own would count the phases that this process has begun.
     optimizer = keras.optimizers.Adam(schedule, beta_1=0.9, name=f"{network.name}_adam")
     optimizer.build(network.trainable_variables)
     return optimizer
 
 
 def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The learning rate of the next step; a constant one is a variable, mirrored over replicas."""
+    """The learning rate of the next step. A constant one is a variable, mirrored over replicas."""
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def state_arrays(state: TrainState) -> Arrays:
     """Copies of all variables by part and position: weights, BN statistics, optimizer slots.
 
-    The copies are of their own: TensorFlow may write to the memory that `numpy()` shows.
+    They are real copies: TensorFlow may write to the memory that `numpy()` shows.
     """
     return {
         f"{part}/{number:04}": np.array(keras.ops.convert_to_numpy(variable))

@@ -17,8 +17,8 @@ class CallResult(NamedTuple):
 
     Attributes:
         terms: float64 [steps, terms]: means over the global batch, in the order of `term_names`.
-        data_wait: Seconds between asking for batches and having them. It reads too high by what
-            the rest of the step before takes meanwhile.
+        data_wait: Seconds between asking for batches and having them. The end of the step before
+            runs meanwhile, so this is an upper bound.
         requests: float64, as passed in: sums over all replicas.
     """
 
@@ -114,7 +114,7 @@ def term_names(weights: LossWeights) -> list[str]:
 
 
 def shown_terms(weights: LossWeights) -> list[str]:
-    """The terms that a progress line has room for."""
+    """The terms that a progress line shows."""
     return [*weights.active, *(("d_hr", "d_sr") if weights.adversarial else ())]
 
 
@@ -238,5 +238,5 @@ def _average(strategy: tf.distribute.Strategy, state: TrainState, decay: float |
         strict=True,
     )
     for average, value in pairs:
-        # Keras draws no random numbers here, so every variable is of a floating type.
+        # Every variable has a floating type: these networks draw no random numbers.
         average.assign(decay * average + (1 - decay) * tf.convert_to_tensor(value))

@@ -12,8 +12,8 @@ from data_pipeline.platform.errors import UserError
 def configure_devices(gpus: int) -> None:
     """Prepares TensorFlow before its first use in a Ray worker.
 
-    On the CPU as many threads as Ray assigned CPUs, so that a run gives the same bits in every
-    process; GPU memory is taken as it is needed.
+    On the CPU it uses as many threads as Ray assigned CPUs, so that a run gives the same bits in
+    every process. GPU memory grows as it is needed.
 
     Args:
         gpus: GPUs that Ray assigned. Ray hides no GPU from a worker without any, so 0 hides them.
@@ -26,7 +26,7 @@ def configure_devices(gpus: int) -> None:
         raise RuntimeError(
             f"training needs KERAS_BACKEND=tensorflow, found {keras.backend.backend()}"
         )
-    tf.get_logger().setLevel(logging.WARNING)  # it tells of every single collective operation
+    tf.get_logger().setLevel(logging.WARNING)  # it logs every collective operation
     cpus = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
     if gpus == 0:
         tf.config.threading.set_intra_op_parallelism_threads(cpus)
@@ -59,7 +59,7 @@ def make_strategy(workers: int) -> tf.distribute.Strategy:
 def local_strategy(devices: list[str]) -> tf.distribute.Strategy:
     """MirroredStrategy over devices of this process; a single one needs no mirror.
 
-    XLA is the reason for the difference: it cannot compile batch normalisation over a mirror.
+    The reason is XLA: it cannot compile batch normalisation over mirrored replicas.
     """
     if len(devices) == 1:
         return tf.distribute.OneDeviceStrategy(devices[0])

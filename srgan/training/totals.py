@@ -1,4 +1,4 @@
-"""What an epoch's steps measured, summed up. Pure."""
+"""Sums over the steps of an epoch, and what follows from them. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 class EpochTotals:
-    """Sums over the steps of an epoch; a checkpoint holds those of an unfinished one."""
+    """Sums over the steps of an epoch. A checkpoint holds the sums of an unfinished epoch."""
 
     def __init__(self, sums: Mapping[str, float] | None = None) -> None:
         """Begins an epoch, or goes on with one from its `sums`."""

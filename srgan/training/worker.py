@@ -1,4 +1,4 @@
-"""A Ray Train worker: what it sets up before the training loop."""
+"""A Ray Train worker: it sets up devices, data and networks, then runs the training loop."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def train_worker(
     try:
         configure_devices(gpus)
     except UserError as error:
-        if newest_position(run):  # it had its GPUs before, and may have others after a restart
+        if newest_position(run):  # the run had GPUs before: a restart may find others
             raise JobFailedError(str(error)) from error
         raise
     context = ray.train.get_context()
@@ -120,7 +120,7 @@ def train_worker(
 
 
 def _agreed_checkpoint(run: Storage) -> Checkpoint | None:
-    """The first worker chooses, so that all workers start from the same one."""
+    """The checkpoint that all workers start from. The first worker chooses it."""
     if ray.train.get_context().get_world_rank() == 0:
         chosen = newest_checkpoint(run)
         broadcast_from_rank_zero(chosen and chosen.name)
