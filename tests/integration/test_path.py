@@ -203,8 +203,8 @@ def test_a_second_training_of_a_run_is_refused_while_the_first_lives(
     run = tmp_path / "run"
     arguments = ["--config", config, "--data", small_data, "--run", run]
     first = start("train", *arguments)
-    wait_until(first, lambda: last_step(run) > 0, seconds=120)
-    first.send_signal(signal.SIGSTOP)  # so that it does not end before the second looks
+    wait_until(first, lambda: any(run.glob("lease/*.json")), seconds=120)
+    first.send_signal(signal.SIGSTOP)  # before its workers start, so that it cannot end meanwhile
     second = start("train", *arguments)
     output, _ = second.communicate(timeout=120)
     first.send_signal(signal.SIGCONT)
