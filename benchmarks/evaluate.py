@@ -101,7 +101,7 @@ def _task(run: Path, hr: Path, number: int) -> tuple[Any, ...]:
 
     from data_pipeline.platform.hashing import sha256_hex
     from data_pipeline.platform.storage import open_storage
-    from srgan.config import dump_config, load_config
+    from srgan.config_file import dump_config, load_config
     from srgan.evaluation.benchmark import folder_benchmark
     from srgan.evaluation.score_task import GeneratorFile, ScoreTask
     from srgan.networks import generator

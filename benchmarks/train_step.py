@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Figures, data_settings, image_files, medians, print_result
-from srgan.config import Config, load_config, parse_config
+from srgan.config import Config
+from srgan.config_file import load_config, parse_config
 
 _ROOT = Path(__file__).parent.parent
 _EPOCHS = {"pretrain": 4, "gan": 2}

@@ -4,7 +4,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 
 from jobs.command import Parser, run
-from srgan.config import load_config
+from srgan.config_file import load_config
 from srgan.training.driver import train
 from srgan.training.dry_run import dry_run
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage, in_threads, open_storage
-from srgan.config import Config, VggName, fixed_settings, needed_extractors, parse_config
+from srgan.config import Config, VggName, fixed_settings, needed_extractors
+from srgan.config_file import parse_config
 from srgan.evaluation.score_files import ScoreSet, generator_name
 from srgan.evaluation.score_task import GeneratorFile
 from srgan.evaluation.table import SRGAN, SRRESNET

@@ -14,7 +14,8 @@ from data_pipeline.images import Image, encode_png
 from data_pipeline.imresize import Kernel, enlarge_nearest, imresize
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
-from srgan.config import VggName, parse_config
+from srgan.config import VggName
+from srgan.config_file import parse_config
 from srgan.evaluation.benchmark import Benchmark, Pair, lr_consistency, score_pair, upscale_pair
 from srgan.evaluation.comparison import Panel, comparison_row
 from srgan.evaluation.measures import Values

@@ -10,13 +10,8 @@ from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_file, open_storage
-from srgan.config import (
-    Config,
-    differing_keys,
-    dump_config,
-    needed_extractors,
-    parse_config,
-)
+from srgan.config import Config, differing_keys, needed_extractors
+from srgan.config_file import dump_config, parse_config
 from srgan.metrics_log import read_metrics
 from srgan.run_layout import (
     CONFIG_KEY,

@@ -15,7 +15,7 @@ import pytest
 import ray
 import yaml
 
-from srgan.config import load_config
+from srgan.config_file import load_config
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -11,7 +11,7 @@ from ray.cluster_utils import Cluster
 from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
-from srgan.config import load_config
+from srgan.config_file import load_config
 from srgan.training.dry_run import Cost, report, steady_seconds
 from srgan.training.phases import plan_phases
 from srgan.training.resources import Workers

@@ -10,7 +10,8 @@ import pytest
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.storage import open_storage
-from srgan.config import Config, dump_config, parse_config
+from srgan.config import Config
+from srgan.config_file import dump_config, parse_config
 from srgan.run_layout import CONFIG_KEY
 from srgan.training.checkpoint import Checkpoint, newest_checkpoint
 from srgan.training.lease import hold_lease

@@ -17,7 +17,8 @@ from data_pipeline.loading.dataset import Batches
 from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
-from srgan.config import Config, parse_config
+from srgan.config import Config
+from srgan.config_file import parse_config
 from srgan.training.checkpoint import Position, newest_checkpoint, write_checkpoint
 from srgan.training.state import (
     TrainState,

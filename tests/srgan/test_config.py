@@ -1,7 +1,8 @@
 import pytest
 
 from data_pipeline.platform.errors import UserError
-from srgan.config import differing_keys, dump_config, load_config, parse_config
+from srgan.config import differing_keys
+from srgan.config_file import dump_config, load_config, parse_config
 from tests.conftest import ROOT
 
 DEMO = ROOT / "configs" / "demo.yaml"

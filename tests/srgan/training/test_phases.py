@@ -1,4 +1,4 @@
-from srgan.config import load_config
+from srgan.config_file import load_config
 from srgan.training.phases import phase_of, plan_phases
 from tests.conftest import ROOT
 
