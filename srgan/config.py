@@ -203,7 +203,7 @@ class Config(Section):
     """The discriminator's size, for the phases that train it."""
 
     batch: BatchConfig = BatchConfig()
-    """The examples of a training step."""
+    """Batch size and crops."""
 
     vgg_weights: str = "imagenet"
     """Where VGG19's weights are, if a phase needs them: `imagenet` (Keras downloads them), or a
