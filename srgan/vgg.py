@@ -1,21 +1,29 @@
 """VGG19's features for the content loss (Ledig et al. 2017, section 2.2.1), in plain Keras."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras import layers, ops
+from keras import ops
 
 from srgan.config import VggName
 
 # phi_{i,j}: the j-th convolution, after its activation, before the i-th pooling.
 _LAST_LAYER = {"vgg22": "block2_conv2", "vgg54": "block5_conv4"}
 
-_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))  # convolutions, filters
+# Filters of every convolution. The driver needs the shapes and must not build layers: with a
+# layer Keras initialises every GPU.
+_FILTERS = {
+    f"block{block}_conv{number}": filters
+    for block, (convolutions, filters) in enumerate(
+        ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)), 1
+    )
+    for number in range(1, convolutions + 1)
+}
 
-# Keras's "caffe" preprocessing: 0 to 255, BGR, ImageNet's mean taken away, no scaling.
+# Keras's "caffe" preprocessing: 0 to 255, BGR, minus ImageNet's mean, no scaling.
 _MEAN_BGR = (103.939, 116.779, 123.68)
 
 _FEATURE_SCALE = 1 / 12.75
@@ -34,27 +42,18 @@ class FeatureExtractor:
             weights: `block1_conv1/kernel` [3, 3, in, out], `block1_conv1/bias` [out] and so on.
 
         Raises:
-            ValueError: Naming an array that is missing or of a wrong shape.
+            ValueError: Naming an array that is missing or has a wrong shape.
         """
         check_weights(weights, name)
-        image = x = keras.Input((None, None, 3), name="bgr", dtype="float32")
-        for layer, pooled, (_, _, _, filters) in _layers(name):
-            if pooled:
-                x = layers.MaxPooling2D(2, dtype="float32")(x)
-            x = layers.Conv2D(
-                filters,
-                3,
-                padding="same",
-                activation="relu",
-                dtype="float32",
-                trainable=False,
-                name=layer,
-            )(x)
-        self._network = keras.Model(image, x, name=name)
-        for layer, _, _ in _layers(name):
-            self._network.get_layer(layer).set_weights(
-                [weights[f"{layer}/kernel"], weights[f"{layer}/bias"]]
-            )
+        vgg19 = keras.applications.VGG19(
+            include_top=False, weights=None, input_shape=(None, None, 3)
+        )
+        network = keras.Model(vgg19.input, vgg19.get_layer(_LAST_LAYER[name]).output)
+        self._network = keras.models.clone_model(network, clone_function=_in_float32)
+        self._network.trainable = False
+        for layer in self._network.layers:
+            if layer.name in _FILTERS:
+                layer.set_weights([weights[f"{layer.name}/{part}"] for part in ("kernel", "bias")])
 
     def __call__(self, images: Any) -> Any:
         """Features of images, scaled by 1/12.75.
@@ -71,10 +70,15 @@ class FeatureExtractor:
 
 
 def weight_shapes(name: VggName) -> dict[str, tuple[int, ...]]:
-    """The arrays that an extractor needs, by name."""
+    """The shapes of the arrays that an extractor needs, by name."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer, _, kernel in _layers(name):
-        shapes |= {f"{layer}/kernel": kernel, f"{layer}/bias": kernel[-1:]}
+    channels = 3
+    for layer, filters in _FILTERS.items():
+        shapes[f"{layer}/kernel"] = (3, 3, channels, filters)
+        shapes[f"{layer}/bias"] = (filters,)
+        if layer == _LAST_LAYER[name]:
+            break
+        channels = filters
     return shapes
 
 
@@ -89,13 +93,5 @@ def check_weights(weights: Weights, name: VggName) -> None:
             raise ValueError(f"{key} holds values that are not finite")
 
 
-def _layers(name: VggName) -> Iterable[tuple[str, bool, tuple[int, int, int, int]]]:
-    """(name, whether a pooling comes before, kernel's shape) of every convolution needed."""
-    channels = 3
-    for block, (convolutions, filters) in enumerate(_BLOCKS, 1):
-        for number in range(1, convolutions + 1):
-            layer = f"block{block}_conv{number}"
-            yield layer, block > 1 and number == 1, (3, 3, channels, filters)
-            if layer == _LAST_LAYER[name]:
-                return
-            channels = filters
+def _in_float32(layer: keras.Layer) -> keras.Layer:
+    return layer.from_config(layer.get_config() | {"dtype": "float32"})

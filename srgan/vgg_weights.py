@@ -1,4 +1,7 @@
-"""Where VGG19's weights come from, and the copy of them that a run keeps for its workers."""
+"""Where VGG19's weights come from, and the copy that a run keeps for its workers.
+
+The driver calls this, so nothing here builds a layer: Keras would initialise every GPU.
+"""
 
 import io
 from collections.abc import Iterator
@@ -14,11 +17,18 @@ from srgan.vgg import Weights, check_weights, weight_shapes
 
 IMAGENET = "imagenet"
 
+# The file that keras.applications.VGG19(include_top=False) downloads, and its MD5.
+_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+_MD5 = "253f8cb515780f3b799900260a226db6"
+
 _FIX = "pass a .npz or .h5 file with Keras's VGG19 weights as vgg_weights"
 
 
 def provide_vgg_weights(source: str, names: list[VggName], run: Storage) -> None:
-    """Puts the arrays that a run needs into RUN, once: its other nodes and later resumes read them.
+    """Puts the arrays that a run needs into RUN, once. Other nodes and later resumes read them.
 
     Args:
         source: `imagenet`, or a file or URI.
@@ -49,9 +59,7 @@ def read_vgg_weights(run: Storage) -> Weights:
 
 
 def _read(source: str) -> Weights:
-    if source == IMAGENET:
-        return _download()
-    storage, name = open_file(source)
+    storage, name = open_file(_download() if source == IMAGENET else source)
     try:
         data = storage.read(name)
     except OSError as error:
@@ -68,7 +76,7 @@ def _from_npz(data: bytes) -> Weights:
 
 
 def _from_h5(data: bytes) -> Weights:
-    """Keras's own file: a group per layer, in it the kernel and the bias under changing names."""
+    """Keras's own file: a group for each layer that holds its kernel and bias, under any names."""
     import h5py
 
     weights = {}
@@ -87,18 +95,15 @@ def _arrays(group: Any) -> Iterator[Any]:
             yield np.asarray(item, np.float32)
 
 
-def _download() -> Weights:
+def _download() -> str:
+    """The path of Keras's file in its cache (~/.keras/models)."""
     import keras
 
     try:
-        network = keras.applications.VGG19(include_top=False, weights=IMAGENET)
+        path: str = keras.utils.get_file(origin=_URL, file_hash=_MD5, cache_subdir="models")
     except Exception as error:  # Keras raises a plain Exception where there is no network
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"vgg_weights {IMAGENET}: Keras could not download them ({reason}); {_FIX}"
         ) from error
-    return {
-        f"{layer.name}/{name}": np.asarray(value)
-        for layer in network.layers
-        for name, value in zip(("kernel", "bias"), layer.get_weights(), strict=False)
-    }
+    return path

@@ -1,6 +1,9 @@
 """VGG19's features: against an independent computation, and where their weights come from."""
 
+import hashlib
+import inspect
 import io
+from functools import partial
 
 import h5py
 import keras
@@ -10,7 +13,7 @@ import tensorflow as tf
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
-from srgan import losses
+from srgan import losses, vgg_weights
 from srgan.vgg import FeatureExtractor, check_weights, weight_shapes
 from srgan.vgg_weights import provide_vgg_weights, read_vgg_weights
 from tests.conftest import BENCHMARKS
@@ -21,7 +24,7 @@ REAL = BENCHMARKS.parent / "weights" / "vgg19_keras_imagenet_block1to3.npz"
 def random_weights(name: str) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(1)
     return {
-        key: draw.normal(0, np.sqrt(2 / np.prod(shape[:-1] or (1,))) / 4, shape).astype(np.float32)
+        key: draw.normal(0, np.sqrt(2 / np.prod(shape[:-1] or (9,))), shape).astype(np.float32)
         for key, shape in weight_shapes(name).items()
     }
 
@@ -46,44 +49,32 @@ def convolve(image: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndar
     return np.maximum(total + bias, 0)
 
 
-def features(image: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
-    """phi_{2,2} of an RGB image in [-1, 1], in numpy."""
+def features(image: np.ndarray, weights: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """phi_{2,2} or phi_{5,4} of an RGB image in [-1, 1], in numpy."""
     x = ((image + 1) * 127.5)[..., ::-1] - [103.939, 116.779, 123.68]
-    for layer in ("block1_conv1", "block1_conv2", "pool", "block2_conv1", "block2_conv2"):
-        if layer == "pool":
+    for layer in (key.removesuffix("/kernel") for key in weight_shapes(name) if "kernel" in key):
+        if layer.endswith("conv1") and layer != "block1_conv1":
             x = x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2, -1).max(axis=(1, 3))
-        else:
-            x = convolve(x, weights[f"{layer}/kernel"], weights[f"{layer}/bias"])
+        x = convolve(x, weights[f"{layer}/kernel"], weights[f"{layer}/bias"])
     return x / 12.75
 
 
-@pytest.mark.parametrize("kind", ["random", "real"])
-def test_vgg22_equals_an_independent_computation(kind, request):
-    weights = (
-        random_weights("vgg22") if kind == "random" else request.getfixturevalue("real_weights")
-    )
-    image = np.random.default_rng(2).uniform(-1, 1, (24, 16, 3))
-    found = np.asarray(FeatureExtractor("vgg22", weights)(image[None]))
-    expected = features(image, weights)
-    assert found.shape == (1, 12, 8, 128)
+@pytest.mark.parametrize(
+    ("name", "kind", "shape"),
+    [
+        ("vgg22", "random", (16, 8, 128)),
+        ("vgg22", "real", (16, 8, 128)),
+        ("vgg54", "random", (2, 1, 512)),
+    ],
+)
+def test_features_equal_an_independent_computation(name, kind, shape, request):
+    weights = random_weights(name) if kind == "random" else request.getfixturevalue("real_weights")
+    image = np.random.default_rng(2).uniform(-1, 1, (32, 16, 3))
+    found = np.asarray(FeatureExtractor(name, weights)(image[None]))
+    expected = features(image, weights, name)
+    assert found.shape == (1, *shape)
     assert found.dtype == np.float32
     assert np.abs(found[0] - expected).max() < 1e-4 * np.abs(expected).max()
-
-
-def test_vgg54_is_the_network_of_keras():
-    """Keras's own VGG19 with the same weights, up to the activation of block5_conv4."""
-    weights = random_weights("vgg54")
-    network = keras.applications.VGG19(include_top=False, weights=None, input_shape=(32, 32, 3))
-    for layer in network.layers:
-        if layer.get_weights():
-            layer.set_weights([weights[f"{layer.name}/{part}"] for part in ("kernel", "bias")])
-    head = keras.Model(network.input, network.get_layer("block5_conv4").output)
-    image = np.random.default_rng(3).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
-    prepared = keras.applications.vgg19.preprocess_input((image + 1) * 127.5)
-    expected = np.asarray(head(prepared)) / 12.75
-    found = np.asarray(FeatureExtractor("vgg54", weights)(image))
-    assert found.shape == (1, 2, 2, 512)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 
 def test_the_content_loss_has_a_gradient_and_the_network_is_frozen():
@@ -99,14 +90,19 @@ def test_the_content_loss_has_a_gradient_and_the_network_is_frozen():
     assert float(np.asarray(losses.content(extractor(hr), extractor(hr)))[0]) == 0
 
 
-def test_features_are_float32_under_any_policy():
-    keras.config.set_dtype_policy("mixed_bfloat16")
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+def test_features_are_float32_under_any_policy(policy):
+    weights, image = random_weights("vgg22"), np.full((1, 16, 16, 3), 0.3, np.float32)
+    expected = np.asarray(FeatureExtractor("vgg22", weights)(image))
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_floatx("float64" if policy == "float64" else "float32")
     try:
-        extractor = FeatureExtractor("vgg22", random_weights("vgg22"))
-        found = extractor(np.zeros((1, 16, 16, 3), np.float32))
+        found = FeatureExtractor("vgg22", weights)(image)
     finally:
+        keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +173,30 @@ def test_a_source_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     (tmp_path / "part.npz").write_bytes(buffer.getvalue())
     refused(tmp_path / "part.npz", r"part\.npz: lacks block1_conv1/bias")
 
-    def unreachable(*_, **__):
-        raise Exception("URL fetch failure on https://host: [Errno -2]\nName not known")
-
-    monkeypatch.setattr(keras.applications, "VGG19", unreachable)
-    refused("imagenet", "Keras could not download them")
+    monkeypatch.setattr(keras.utils, "get_file", partial(keras.utils.get_file, cache_dir=tmp_path))
+    monkeypatch.setattr(vgg_weights, "_URL", (tmp_path / "none.h5").as_uri())
+    refused("imagenet", r"vgg_weights imagenet: Keras could not download them \(.*No such file")
     assert run.list() == []
+
+
+def test_imagenet_is_downloaded_without_building_a_network(tmp_path, monkeypatch):
+    """The driver does it, which must not make Keras open its GPUs."""
+    weights = random_weights("vgg54")
+    write_h5(tmp_path / "keras.h5", weights)
+    content = (tmp_path / "keras.h5").read_bytes()
+    monkeypatch.setattr(keras.utils, "get_file", partial(keras.utils.get_file, cache_dir=tmp_path))
+    monkeypatch.setattr(vgg_weights, "_URL", (tmp_path / "keras.h5").as_uri())
+    monkeypatch.setattr(vgg_weights, "_MD5", hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(keras.Layer, "__new__", None)
+    run = open_storage(str(tmp_path / "run"))
+    provide_vgg_weights("imagenet", ["vgg22", "vgg54"], run)
+    kept = read_vgg_weights(run)
+    assert kept.keys() == weights.keys()
+    assert all(np.array_equal(kept[key], value) for key, value in weights.items())
+    assert (tmp_path / "models" / "keras.h5").read_bytes() == content
+
+
+def test_imagenet_is_the_file_that_keras_names():
+    module = inspect.getmodule(keras.applications.VGG19)
+    assert module.WEIGHTS_PATH_NO_TOP == vgg_weights._URL
+    assert vgg_weights._MD5 in inspect.getsource(keras.applications.VGG19)
