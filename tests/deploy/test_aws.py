@@ -13,7 +13,6 @@ import botocore.session
 import jsonschema
 import pytest
 import ray.autoscaler
-import yaml
 from moto import mock_aws
 from ray.autoscaler._private.aws import utils as aws_utils
 from ray.autoscaler._private.aws.config import bootstrap_aws
@@ -30,7 +29,9 @@ from ray.autoscaler.v2.schema import AutoscalerInstance
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent, NodeKind
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
+from tests.deploy.yaml_files import read_yaml
+
 CLUSTER = ROOT / "cluster.yaml"
 POLICIES = ROOT / "deploy" / "aws"
 
@@ -56,7 +57,7 @@ WORKER_RESOURCES = {"CPU": 8, "GPU": 1, "memory": 20 << 30, "accelerator_type:A1
 
 @pytest.fixture
 def config() -> dict:
-    return yaml.safe_load(CLUSTER.read_text())
+    return read_yaml(CLUSTER.read_text())
 
 
 def _statements(name: str) -> list[dict]:
@@ -112,7 +113,7 @@ def test_what_must_be_changed_stands_at_the_top():
     for name, value in re.findall(r"&(\w+) (.*?)(?:  #.*)?$", block, re.M):
         assert re.search(rf"\*{name}\b", rest), f"{name} is used nowhere"
         assert value not in rest, f"{name} is repeated"
-    values = yaml.safe_load(block)["metadata"]
+    values = read_yaml(block)["metadata"]
     assert block.count("CHANGE:") == len(values)
     # Nothing that could start something of somebody else's by mistake.
     assert values["ami"].strip("ami-0") == ""
@@ -308,7 +309,7 @@ def account(config, monkeypatch, tmp_path):
         text = text.replace(config["metadata"]["ami"], image)
         text = text.replace(config["metadata"]["cluster_group"], groups[0])
         text = text.replace(config["metadata"]["ssh_group"], groups[1])
-        yield yaml.safe_load(text)
+        yield read_yaml(text)
     aws_utils.resource_cache.cache_clear()
     aws_utils.client_cache.cache_clear()
 

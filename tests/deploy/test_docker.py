@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.markers import Marker, default_environment
 
 from tests.conftest import ROOT
+from tests.deploy.yaml_files import read_yaml
 
 DOCKERFILE = ROOT / "Dockerfile"
 LINTER = Path(sys.executable).parent / "hadolint"
@@ -157,7 +157,7 @@ def test_the_image_holds_the_source_and_nothing_else():
     assert Path("srgan/evaluation/report.html.j2") in files
     assert Path("jobs/train.py") in files
     for path in files:
-        assert path.suffix in {".py", ".yaml", ".j2", ".txt", ".toml"}, path
+        assert path.suffix in {".py", ".yaml", ".json", ".j2", ".txt", ".toml"}, path
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
@@ -230,7 +230,7 @@ def test_manifests_name_the_images_version_and_user():
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     for path in (ROOT / "deploy" / "kubernetes").glob("*.yaml"):
         text = path.read_text()
-        yaml.safe_load(text)
+        read_yaml(text)
         assert set(re.findall(r"srgan:([\d.]+)-[cg]pu", text)) == {version[1]}
 
 

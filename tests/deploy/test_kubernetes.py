@@ -13,10 +13,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import ray
-import yaml
 
 from srgan.config_file import load_config
 from tests.conftest import ROOT
+from tests.deploy.yaml_files import read_yaml
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 KUBERNETES = "1.33"
@@ -26,7 +26,7 @@ CRON, CLUSTER, JOB = "nightly-cronjob.yaml", "raycluster.yaml", "train-rayjob.ya
 
 def manifest(name):
     """A copy without shared parts: an anchor's object can be changed in one place alone."""
-    return json.loads(json.dumps(yaml.safe_load((FOLDER / name).read_text())))
+    return json.loads(json.dumps(read_yaml((FOLDER / name).read_text())))
 
 
 def cluster_spec(document):
@@ -197,7 +197,7 @@ def test_the_rayjob_cleans_up_and_lets_a_stopped_run_save():
     assert spec["shutdownAfterJobFinishes"] is True
     assert 0 < spec["ttlSecondsAfterFinished"] <= 3600
     assert "backoffLimit" in spec
-    variables = yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]
+    variables = read_yaml(spec["runtimeEnvYAML"])["env_vars"]
     assert variables["RAY_JOB_STOP_SIGNAL"] == "SIGTERM"
     seconds = int(variables["RAY_JOB_STOP_WAIT_TIME_S"])
     head = pod_templates(document)["head"]["spec"]
