@@ -1,8 +1,8 @@
-"""What `ray job submit` runs: read the arguments, call one function, exit with its code."""
+"""The commands: each reads its arguments, calls one function and exits with its code."""
 
 import os
 
-# Read when Ray and TensorFlow are first imported, so set before anything else is.
+# Ray and TensorFlow read these when they are first imported: set them before any other import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault(
     "RAY_DEDUP_LOGS_SKIP_REGEX",

@@ -1,4 +1,4 @@
-"""Trains a generator on a prepared data set; the same command said again goes on."""
+"""Trains a generator on a prepared data set. The same command run again resumes."""
 
 from argparse import ArgumentTypeError
 from pathlib import Path
@@ -20,13 +20,13 @@ def main() -> None:
         type=_worker_range,
         default=(1, 1),
         metavar="N",
-        help="training workers; MIN:MAX takes as many as the cluster has room for (default: 1)",
+        help="training workers; MIN:MAX uses as many as the cluster has room for (default: 1)",
     )
     parser.add_argument(
         "--gpus-per-worker",
         type=_count,
         metavar="K",
-        help="GPUs of each to mirror over; 0 trains on the CPU (default: all of a node's GPUs)",
+        help="GPUs of each worker; 0 trains on the CPU (default: all of a node's GPUs)",
     )
     parser.add_argument(
         "--set",
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="train 3 steps of every phase, tell what all would take, and leave nothing behind",
+        help="train 3 steps of every phase, print what the run would take, leave nothing behind",
     )
     args = parser.parse_args()
     config = load_config(args.config, args.set)

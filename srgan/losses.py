@@ -1,7 +1,7 @@
 """The paper's losses (Ledig et al. 2017, section 2.2) as pure functions of `keras.ops`.
 
-Each returns a value per image: the mean over the batch is the caller's, who alone knows the size
-of the global batch.
+Each returns one value per image. The caller takes the mean over the batch, because only the caller
+knows the size of the global batch.
 """
 
 from typing import Any
@@ -28,13 +28,13 @@ def pixel_l1(hr: Any, sr: Any) -> Any:
 
 
 def content(hr_features: Any, sr_features: Any) -> Any:
-    """Squared distance of VGG features (eq. 5), which `vgg.FeatureExtractor` has scaled by 1/12.75.
+    """Mean squared difference of VGG features (eq. 5) from `vgg.FeatureExtractor`.
 
-    Scaling both feature maps scales the loss by (1/12.75)^2 = 0.00615: the factor of 0.006 that
-    the paper names. Equation 5 divides by the width and the height of the feature maps and leaves
-    open whether it sums over the C channels (128 for VGG22, 512 for VGG54). This is the mean over
-    positions and channels; a sum would be C times that. The size still depends on the layer:
-    VGG22's features of 8-bit images are large, and its loss is thousands of times the pixel MSE.
+    The extractor scales the features by 1/12.75. This scales the loss by (1/12.75)^2 = 0.00615,
+    the paper's factor of 0.006. Equation 5 divides by the width and the height of the feature maps
+    and does not say whether it sums over the C channels (128 for VGG22, 512 for VGG54). This is
+    the mean over positions and channels; a sum would be C times larger. The size depends on the
+    layer: the loss of VGG22 is thousands of times the pixel MSE.
 
     Args:
         hr_features: [N, h, w, C], float32.
@@ -47,10 +47,10 @@ def content(hr_features: Any, sr_features: Any) -> Any:
 
 
 def adversarial(sr_logits: Any) -> Any:
-    """The generator's: -log D(SR) (eq. 6), from logits: softplus(-logit).
+    """The generator's adversarial loss -log D(SR) (eq. 6), as softplus(-logit).
 
     Args:
-        sr_logits: [N, 1]; positive means that the discriminator takes SR for real.
+        sr_logits: [N, 1]; positive means that the discriminator calls SR "real".
 
     Returns:
         [N].
@@ -58,8 +58,8 @@ def adversarial(sr_logits: Any) -> Any:
     return ops.mean(ops.softplus(-sr_logits), axis=1)
 
 
-def discrimination(hr_logits: Any, sr_logits: Any) -> Any:
-    """The discriminator's: -log D(HR) - log(1 - D(SR)) (eq. 2), from logits.
+def discriminator(hr_logits: Any, sr_logits: Any) -> Any:
+    """The discriminator's loss -log D(HR) - log(1 - D(SR)) (eq. 2), from logits.
 
     Args:
         hr_logits: [N, 1].
@@ -72,7 +72,7 @@ def discrimination(hr_logits: Any, sr_logits: Any) -> Any:
 
 
 def total_variation(sr: Any) -> Any:
-    """Mean absolute difference of neighbours, down and right.
+    """Mean absolute difference of vertical neighbours plus that of horizontal neighbours.
 
     Args:
         sr: [N, H, W, 3], H and W at least 2.

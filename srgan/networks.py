@@ -32,8 +32,8 @@ class PixelShuffle(layers.Layer):
 class ICNR(keras.initializers.GlorotUniform):
     """Initialises a convolution before PixelShuffle (Aitken et al. 2017, section 3.2).
 
-    The kernels of the four channels that become neighbours are the same, so that the network
-    begins with nearest-neighbour upscaling, free of checkerboards.
+    The four channels that become neighbours have the same kernel. The network then begins with
+    nearest-neighbour upscaling, without checkerboard artefacts.
     """
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
@@ -50,7 +50,7 @@ def generator(
     batch_norm: bool = True,
     icnr: bool = False,
 ) -> keras.Model:
-    """SRResNet: residual blocks at LR size, a sub-pixel stage for every doubling.
+    """SRResNet: residual blocks at LR size, then a sub-pixel stage for every factor of 2.
 
     Args:
         scale: Super-resolution factor, a power of two.
@@ -111,7 +111,7 @@ def discriminator(
 
 
 def _output_dtype() -> str:
-    """The dtype of outputs and losses: never a half precision, whatever the policy."""
+    """The dtype of outputs and losses: at least float32, whatever the policy."""
     return str(keras.config.dtype_policy().variable_dtype)
 
 
@@ -130,7 +130,7 @@ def _conv(
 def _normalised(x: keras.KerasTensor, batch_norm: bool) -> keras.KerasTensor:
     if not batch_norm:
         return x
-    # Otherwise the moving statistics differ between replicas. Only TensorFlow's backend has them.
+    # Without it the replicas' moving statistics differ. Only TensorFlow's backend supports it.
     synchronized = keras.backend.backend() == "tensorflow"
     return layers.BatchNormalization(synchronized=synchronized)(x)
 

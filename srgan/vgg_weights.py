@@ -54,7 +54,7 @@ def provide_vgg_weights(source: str, names: list[VggName], run: Storage) -> None
 
 
 def read_vgg_weights(run: Storage) -> Weights:
-    """RUN's copy."""
+    """Reads RUN's copy: float32 arrays under the names of `vgg.weight_shapes`."""
     return _from_npz(run.read(VGG_KEY))
 
 

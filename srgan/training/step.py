@@ -150,7 +150,7 @@ def _make_differentiate(
                 hr_logits = state.discriminator(targets, training=True)
                 sr_logits = state.discriminator(sr, training=True)
                 terms["adversarial"] = mean(losses.adversarial(sr_logits))
-                terms["discriminator_loss"] = mean(losses.discrimination(hr_logits, sr_logits))
+                terms["discriminator_loss"] = mean(losses.discriminator(hr_logits, sr_logits))
             terms["generator_loss"] = tf.add_n(
                 [factor * tf.cast(terms[name], dtype) for name, factor in factors.items()]
             )

@@ -1,4 +1,4 @@
-"""The commands as a person types them, above all the wrong ones: one line, exit code 2."""
+"""The commands as a person types them, mostly wrong ones: one line, exit code 2."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import pytest
@@ -24,27 +25,36 @@ from tests.conftest import ROOT
 DEMO = str(ROOT / "configs" / "demo.yaml")
 
 
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of stderr that says what is wrong."""
+        (line,) = (line for line in self.err.splitlines() if line.startswith("error: "))
+        return line
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Runs a job's main in this process; returns its exit code and its stderr lines."""
+    """Runs a job's main in this process."""
 
     def call(job, *arguments):
         monkeypatch.setattr(sys, "argv", ["job", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             run(job.main)
-        return stop.value.code, capsys.readouterr().err.splitlines()
+        return Done(stop.value.code, *capsys.readouterr())
 
     return call
 
 
-def assert_refused(result, *parts):
-    code, lines = result
-    errors = [line for line in lines if line.startswith("error: ")]
-    assert code == 2, lines
-    assert len(errors) == 1, lines
-    assert "Traceback" not in "".join(lines)
+def assert_refused(done, *parts):
+    assert done.code == 2, done
+    assert "Traceback" not in done.err
     for part in parts:
-        assert part in errors[0]
+        assert part in done.error
 
 
 def files(folder: Path) -> list[str]:
@@ -76,7 +86,7 @@ def test_prepare_an_image_that_does_not_decode(command, tmp_path, photos):
     )
     assert not (tmp_path / "out" / "manifest.json").exists()
     (source / "bad.png").unlink()
-    assert command(prepare, *arguments)[0] == 0
+    assert command(prepare, *arguments).code == 0
 
 
 def test_prepare_wrong_arguments(command, tmp_path):
@@ -90,39 +100,23 @@ def test_prepare_wrong_arguments(command, tmp_path):
     assert files(tmp_path) == []
 
 
-def test_train_unknown_key(command, tmp_path, small_data):
-    result = command(
-        train,
-        *("--config", DEMO, "--data", small_data, "--run", tmp_path / "run"),
-        *("--set", "generator.block=4"),
-    )
-    assert_refused(result, "unknown key generator.block; did you mean generator.blocks?")
-    assert files(tmp_path) == []
-
-
-def test_train_data_without_manifest(command, tmp_path, photos):
-    result = command(train, "--config", DEMO, "--data", photos, "--run", tmp_path / "run")
-    assert_refused(result, "holds no manifest.json", "jobs.prepare")
-    assert files(tmp_path) == []
-
-
-def test_train_crops_larger_than_patches(command, tmp_path, small_data):
-    result = command(
-        train,
-        *("--config", DEMO, "--data", small_data, "--run", tmp_path / "run"),
-        *("--set", "batch.hr_crop=64"),
-    )
-    assert_refused(result, "batch.hr_crop 64: is larger than the patches", "(48)")
-    assert files(tmp_path) == []
-
-
-def test_train_a_batch_larger_than_the_data_set(command, tmp_path, small_data):
-    result = command(
-        train,
-        *("--config", DEMO, "--data", small_data, "--run", tmp_path / "run"),
-        *("--set", "batch.hr_crop=32", "--set", "batch.global_batch=999"),
-    )
-    assert_refused(result, "batch.global_batch 999", "holds only")
+@pytest.mark.parametrize(
+    ("data", "settings", "messages"),
+    [
+        ("small_data", ["generator.block=4"], ["block; did you mean generator.blocks?"]),
+        ("photos", [], ["holds no manifest.json", "jobs.prepare"]),
+        ("small_data", ["batch.hr_crop=64"], ["batch.hr_crop 64: is larger than", "(48)"]),
+        (
+            "small_data",
+            ["batch.hr_crop=32", "batch.global_batch=999"],
+            ["batch.global_batch 999", "holds only"],
+        ),
+    ],
+)
+def test_train_with_wrong_settings(command, tmp_path, request, data, settings, messages):
+    where = ("--data", request.getfixturevalue(data), "--run", tmp_path / "run")
+    options = [option for setting in settings for option in ("--set", setting)]
+    assert_refused(command(train, "--config", DEMO, *where, *options), *messages)
     assert files(tmp_path) == []
 
 
@@ -201,19 +195,24 @@ def test_evaluate_lr_that_does_not_match(command, tmp_path, photos):
     assert files(tmp_path) == ["lr"]
 
 
-def test_as_a_process(tmp_path):
-    """The same through the interpreter: the exit code and the streams are the process's."""
-    arguments = ["--source", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+def prepare_process(*arguments, **environment) -> Done:
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.prepare", *arguments],
+        [sys.executable, "-m", "jobs.prepare", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
+        env=os.environ | environment,
     )
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == f"error: {tmp_path}/none: no such folder; pass a folder of images\n"
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_as_a_process(tmp_path):
+    """The exit code and the streams are the process's."""
+    done = prepare_process("--source", tmp_path / "none", "--out", tmp_path / "out")
+    message = f"error: {tmp_path}/none: no such folder; pass a folder of images\n"
+    assert done == Done(2, "", message)
 
 
 def test_prepare_one_task_at_a_time(command, tmp_path, small_data):
@@ -238,13 +237,10 @@ def test_verify_and_describe_a_folder_without_manifest(command, tmp_path, photos
 
 
 @pytest.mark.usefixtures("ray_local")
-def test_verify_says_that_all_is_well(tmp_path, monkeypatch, capsys, small_data):
-    monkeypatch.setattr(sys, "argv", ["job", "--verify", str(small_data)])
-    with pytest.raises(SystemExit) as stop:
-        run(prepare.main)
-    assert stop.value.code == 0
-    expected = f"{small_data}: all 4 parts are what the manifest says\n"
-    assert capsys.readouterr().out == expected
+def test_verify_says_that_nothing_is_damaged(command, small_data):
+    done = command(prepare, "--verify", small_data)
+    assert done.code == 0
+    assert done.out == f"{small_data}: all 4 parts are what the manifest says\n"
 
 
 @pytest.fixture
@@ -278,7 +274,7 @@ def test_prepare_with_an_lr_file_of_a_wrong_size(command, tmp_path, lr_arguments
     assert_refused(result, f"{hr}{path} (25x23, RGB)", "fix that and run it again")
     assert not (tmp_path / "out" / "manifest.json").exists()
     path.write_bytes(right)
-    assert command(prepare, *lr_arguments)[0] == 0
+    assert command(prepare, *lr_arguments).code == 0
 
 
 def test_prepare_lr_options_that_do_not_go_together(command, tmp_path, photos):
@@ -295,25 +291,18 @@ def test_prepare_lr_options_that_do_not_go_together(command, tmp_path, photos):
     assert files(tmp_path) == []
 
 
-def describe(monkeypatch, capsys, *arguments) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["job", "--describe", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        run(prepare.main)
-    return stop.value.code, capsys.readouterr().out
-
-
-def test_describe_prints_the_counts_and_draws_pairs(tmp_path, monkeypatch, capsys, small_data):
+def test_describe_prints_the_counts_and_draws_pairs(command, tmp_path, monkeypatch, small_data):
     picture = tmp_path / "new" / "pairs.png"
-    code, output = describe(monkeypatch, capsys, small_data, "--out", picture)
-    assert code == 0
+    done = command(prepare, "--describe", small_data, "--out", picture)
+    assert done.code == 0
     patches = require_manifest(open_storage(str(small_data))).num_patches
-    assert f"training    6 images, {patches} patches\n" in output
-    assert "validation  3 images, " in output
-    assert output.endswith(f"\npairs of LR and HR in {picture}\n")
+    assert f"training    6 images, {patches} patches\n" in done.out
+    assert "validation  3 images, " in done.out
+    assert done.out.endswith(f"\npairs of LR and HR in {picture}\n")
     assert cv2.imread(str(picture)).shape == (4 * 56, 3 * 104, 3)
     assert files(tmp_path / "new") == ["pairs.png"]
     monkeypatch.chdir(tmp_path)
-    describe(monkeypatch, capsys, small_data)
+    command(prepare, "--describe", small_data)
     assert (tmp_path / "small-pairs.png").read_bytes() == picture.read_bytes()
 
 
@@ -326,14 +315,13 @@ def test_describe_into_a_folder_is_refused(command, tmp_path, small_data):
 def test_describe_names_a_damaged_shard(command, tmp_path, small_data):
     data = shutil.copytree(small_data, tmp_path / "data")
     os.truncate(data / "train" / "00000.arrow", 1000)
-    code, lines = command(prepare, "--describe", data, "--out", tmp_path / "pairs.png")
-    assert code in (1, 2)
-    (error,) = (line for line in lines if line.startswith("error: "))
-    assert f"{data}/train/00000.arrow: expected " in error
+    done = command(prepare, "--describe", data, "--out", tmp_path / "pairs.png")
+    assert done.code in (1, 2)
+    assert f"{data}/train/00000.arrow: expected " in done.error
     assert files(tmp_path) == ["data"]
 
 
-def test_what_the_machine_refuses_is_one_line_too(capsys):
+def test_an_error_of_the_machine_is_one_line_too(capsys):
     def main():
         raise OSError(28, "No space left on device", "/data/x")
 
@@ -343,7 +331,7 @@ def test_what_the_machine_refuses_is_one_line_too(capsys):
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device: '/data/x'\n"
 
 
-def test_a_mistake_that_only_a_worker_can_find_is_the_users():
+def test_a_users_mistake_that_a_worker_finds_is_a_user_error():
     mistake = UserError("raise SRGAN_CACHE_GB")
     failure = UserExceptionWithTraceback(mistake, "Traceback\nUserError: raise SRGAN_CACHE_GB")
     assert _reason(WorkerGroupError("failed", {0: failure})) is mistake
@@ -353,7 +341,7 @@ def test_a_mistake_that_only_a_worker_can_find_is_the_users():
     assert str(found) == "training failed: ValueError: x"
 
 
-def test_the_worker_that_failed_is_told_and_not_one_that_lost_it():
+def test_the_error_is_of_the_worker_that_failed_and_not_of_one_that_lost_it():
     import tensorflow as tf
 
     lost = tf.errors.UnavailableError(None, None, "Graph execution error:\n\nrecvmsg: reset")
@@ -375,31 +363,20 @@ def test_the_worker_that_failed_is_told_and_not_one_that_lost_it():
     assert str(only_lost) == "training failed: UnavailableError: recvmsg: reset"
 
 
-def test_a_cluster_that_does_not_answer_is_told_at_once(tmp_path):
+def test_a_cluster_that_does_not_answer_is_an_error_at_once(tmp_path):
     """Ray itself would try for minutes."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        arguments = ["--source", "samples", "--patch-size", "96", "--out", str(tmp_path / "out")]
-        done = subprocess.run(
-            [sys.executable, "-m", "jobs.prepare", *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            env=os.environ | {"RAY_ADDRESS": address},
-        )
-    assert done.returncode == 2, done.stderr
-    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert (
-        f"RAY_ADDRESS {address}: cannot use this cluster: [Errno 111] Connection refused" in error
-    )
+        arguments = ("--source", "samples", "--patch-size", 96, "--out", tmp_path / "out")
+        done = prepare_process(*arguments, RAY_ADDRESS=address)
+    message = f"RAY_ADDRESS {address}: cannot use this cluster: [Errno 111] Connection refused"
+    assert_refused(done, message)
     assert not (tmp_path / "out/manifest.json").exists()
 
 
-def test_a_cluster_of_another_version_is_told(monkeypatch):
-    """What Ray raises is given; that two Rays of different versions disagree is Ray's to find."""
+def test_a_cluster_of_another_version_is_an_error(monkeypatch):
+    """Ray's own check finds it; this gives Ray's error."""
 
     def init(**_):
         raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n")

@@ -32,13 +32,13 @@ def test_adversarial_losses_are_the_logarithms_of_the_paper(logit):
 
     np.testing.assert_allclose(losses.adversarial(sr), -np.log(probability(sr)), rtol=1e-12)
     expected = -np.log(probability(hr)) - np.log(1 - probability(sr))
-    np.testing.assert_allclose(losses.discrimination(hr, sr), expected, rtol=1e-12)
+    np.testing.assert_allclose(losses.discriminator(hr, sr), expected, rtol=1e-12)
 
 
 def test_adversarial_losses_stay_finite_for_a_sure_discriminator():
     sure = np.array([[-1000.0]])
     np.testing.assert_allclose(losses.adversarial(sure), [1000.0])
-    np.testing.assert_allclose(losses.discrimination(sure, -sure), [2000.0])
+    np.testing.assert_allclose(losses.discriminator(sure, -sure), [2000.0])
 
 
 def test_total_variation():
