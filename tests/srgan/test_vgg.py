@@ -181,7 +181,7 @@ def test_a_source_that_cannot_be_used_is_named(tmp_path, monkeypatch):
 
 def test_imagenet_is_downloaded_without_building_a_network(tmp_path, monkeypatch):
     """The driver does it, which must not make Keras open its GPUs."""
-    weights = random_weights("vgg54")
+    weights = random_weights("vgg22")
     write_h5(tmp_path / "keras.h5", weights)
     content = (tmp_path / "keras.h5").read_bytes()
     monkeypatch.setattr(keras.utils, "get_file", partial(keras.utils.get_file, cache_dir=tmp_path))
@@ -189,7 +189,7 @@ def test_imagenet_is_downloaded_without_building_a_network(tmp_path, monkeypatch
     monkeypatch.setattr(vgg_weights, "_MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(keras.Layer, "__new__", None)
     run = open_storage(str(tmp_path / "run"))
-    provide_vgg_weights("imagenet", ["vgg22", "vgg54"], run)
+    provide_vgg_weights("imagenet", ["vgg22"], run)
     kept = read_vgg_weights(run)
     assert kept.keys() == weights.keys()
     assert all(np.array_equal(kept[key], value) for key, value in weights.items())
