@@ -10,7 +10,8 @@ from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage.interface import ReadableStorage, Storage, StoredObject
 from data_pipeline.platform.storage.local import LocalStorage
 
-_READERS = 8
+# A server is slow to answer, not slow to send. The S3 client has connections for all of them.
+_THREADS = 16
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,7 +55,7 @@ def open_storage(uri: str) -> Storage:
 
 
 def read_many(storage: ReadableStorage, keys: Sequence[str]) -> dict[str, bytes]:
-    """The contents of small objects by key, a few at a time: a server answers slowly, not little.
+    """Reads small objects in threads; returns their contents by key, in the order of `keys`.
 
     Raises:
         FileNotFoundError: If one is not there.
@@ -63,8 +64,11 @@ def read_many(storage: ReadableStorage, keys: Sequence[str]) -> dict[str, bytes]
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """A function that reads, of every item, in order, a few at a time."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    """Maps a function that waits for a storage over items in threads, keeping order.
+
+    The first error in that order is raised; items that no thread has begun are left out then.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(function, items))
 
 
