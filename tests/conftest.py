@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 import ray
 
 from data_pipeline.manifest import DataSettings
+from data_pipeline.platform.storage.s3_connection import Connection
 from data_pipeline.prepare.build import prepare
 from tests.s3_servers import S3Server, moto_server
 from tests.srgan.session import limit_devices
@@ -74,12 +75,18 @@ def new_bucket(server: S3Server) -> str:
     return name
 
 
+@lru_cache
+def _connection(server: S3Server) -> Connection:
+    return Connection()  # used while the environment leads to that server
+
+
 def use_server(patch: pytest.MonkeyPatch, server: S3Server) -> None:
     """Leads this process, and what it starts from now on, to a server and nowhere else."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         patch.delenv(name)
     for name, value in server.environment().items():
         patch.setenv(name, value)
+    patch.setattr("data_pipeline.platform.storage.s3._CONNECTION", _connection(server))
 
 
 @pytest.fixture

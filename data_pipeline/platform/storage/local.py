@@ -17,15 +17,6 @@ _BLOCK = 1 << 20
 _ATTEMPTS = 100
 
 
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()  # once, at import: reading it sets it for every thread
-
-
 class LocalStorage:
     """A folder on a local or shared file system."""
 
@@ -75,7 +66,7 @@ class LocalStorage:
         final = self.path(key)
         with self._partial(final) as path:
             path.write_bytes(data)
-            _finish(path)
+            _sync(path)
             os.link(path, final)  # unlike a rename, fails where there is a file already
 
     @contextmanager
@@ -84,12 +75,12 @@ class LocalStorage:
         final = self.path(key)
         with self._partial(final) as path:
             yield path
-            _finish(path)
+            _sync(path)
             path.replace(final)
 
     @contextmanager
     def _partial(self, final: Path) -> Iterator[Path]:
-        """An empty file beside `final`, gone after the block."""
+        """An empty file beside `final`; it is removed after the block."""
         try:
             handle, partial = _new_partial(final)
         except OSError as error:
@@ -123,7 +114,7 @@ class LocalStorage:
             try:
                 folder.rmdir()
             except FileNotFoundError:
-                continue  # another thread was faster
+                continue  # another thread removed it
             except OSError:
                 break  # it is not empty
 
@@ -150,7 +141,7 @@ def _new_partial(final: Path) -> tuple[int, Path]:
 
 
 def _raise_unless_gone(error: OSError) -> None:
-    """An unreadable folder must not pass for an empty one."""
+    """An unreadable folder must not look like an empty one."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise UserError(f"{error.filename}: does not read: {error.strerror}; fix that") from error
 
@@ -159,7 +150,6 @@ def _is_partial(name: str) -> bool:
     return name.startswith(".") and name.endswith(_PARTIAL)
 
 
-def _finish(path: Path) -> None:
+def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-    path.chmod(0o666 & ~_UMASK)

@@ -1,4 +1,4 @@
-"""What boto3 raises -> one line that a person understands. Never quotes a credential."""
+"""An error of boto3 -> one line that a person understands. It never quotes a credential."""
 
 import errno
 import re
@@ -17,6 +17,7 @@ _RIGHTS = (
 )
 _DENIED = "{server} denies {operation}; grant these credentials " + _RIGHTS
 _REFUSED = "{server} refuses the AWS credentials ({code}); renew them"
+_FULL = "{server} has no room for {operation} ({code}); free some or raise the limit"
 _ELSEWHERE = "{server} says that the bucket's region is {region}; set AWS_DEFAULT_REGION to it"
 
 _ANSWERS = {
@@ -26,7 +27,9 @@ _ANSWERS = {
     "AccessDenied": _DENIED,
     "AllAccessDisabled": _DENIED,
     "ExpiredToken": _REFUSED,
+    "ExpiredTokenException": _REFUSED,  # of the server that lends roles
     "InvalidAccessKeyId": _REFUSED,
+    "InvalidClientTokenId": _REFUSED,  # of the same
     "InvalidToken": _REFUSED,
     "SignatureDoesNotMatch": _REFUSED,
     "301": _ELSEWHERE,
@@ -34,6 +37,9 @@ _ANSWERS = {
     "IllegalLocationConstraintException": _ELSEWHERE,
     "PermanentRedirect": _ELSEWHERE,
     "RequestTimeTooSkewed": "{server} says that this machine's clock is wrong; set it",
+    "QuotaExceeded": _FULL,
+    "XMinioStorageFull": _FULL,
+    "NotImplemented": "{server} has no {operation}, or none with If-None-Match; use another server",
 }
 
 _NO_CREDENTIALS = (
@@ -55,12 +61,13 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (boto.TokenRetrievalError, _NO_CREDENTIALS),
     (boto.EndpointConnectionError, _UNREACHABLE),
     (boto.ConnectTimeoutError, _UNREACHABLE),
+    (boto.ReadTimeoutError, _UNREACHABLE),
     (boto.ProxyConnectionError, _UNREACHABLE),
     (boto.SSLError, _UNREACHABLE),
     (boto.NoRegionError, _NO_REGION),
     (boto.InvalidRegionError, _NO_REGION),
     (boto.ParamValidationError, "is no valid bucket and key; correct the URI"),
-    (ValueError, "{server} is no valid endpoint; correct AWS_ENDPOINT_URL"),
+    (ValueError, "{reason}; correct AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config"),
 )
 
 
@@ -72,14 +79,16 @@ def explain(
     Args:
         error: What boto3 or a connection raised.
         uri: What it was about.
-        endpoint: The server's URL, or None for AWS's own.
+        endpoint: The server's URL, or None if it is not known yet.
         reached: Whether the server has answered before: it may come back.
 
     Returns:
         FileNotFoundError where there is no such object, FileExistsError where a condition of a
         put failed, UserError for what the user can fix, else JobFailedError.
     """
-    facts = {"server": _server(endpoint), "kind": type(error).__name__}
+    # Without the user and password that may stand before a host.
+    reason = re.sub(r"//\S*@", "//", " ".join(str(error).split()))[:300] or type(error).__name__
+    facts = {"server": _server(endpoint), "kind": type(error).__name__, "reason": reason}
     if isinstance(error, ClientError):
         details = error.response.get("Error", {})
         code = str(details.get("Code", "unknown"))
@@ -90,20 +99,19 @@ def explain(
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region = headers.get("x-amz-bucket-region") or details.get("Region", "another")
         facts |= {"code": code, "operation": error.operation_name, "region": region}
+        facts["reason"] = f"{error.operation_name} gives {code}"  # its words may hold the key
         message = _ANSWERS.get(code)
     else:
         message = next((text for kind, text in _KINDS if isinstance(error, kind)), None)
     if message and not (reached and message in (_UNREACHABLE, _NO_CREDENTIALS)):
         return UserError(f"{uri}: {message.format(**facts)}")
-    if isinstance(error, ClientError):  # the server's own words may repeat the access key
-        reason = f"{facts['operation']} gives {facts['code']}"
-    else:
-        reason = re.sub(r"//\S*@", "//", " ".join(str(error).split()))[:300] or facts["kind"]
-    return JobFailedError(f"{uri}: {facts['server']} keeps failing: {reason}")
+    return JobFailedError(f"{uri}: {facts['server']} keeps failing: {facts['reason']}")
 
 
 def _server(endpoint: str | None) -> str:
     if not endpoint:
+        return "the S3 server"
+    host = re.sub(r"(.*@)?([^/?#]*).*", r"\2", endpoint.rpartition("//")[2], flags=re.DOTALL)
+    if re.fullmatch(r"s3[\w.-]*\.amazonaws\.com(\.cn)?", host):
         return "AWS S3"
-    # Without the path, and without a user and password that may stand before the host.
-    return re.sub(r"(\w+://)?(.*@)?([^/?#]*).*", r"\1\3", endpoint, count=1, flags=re.DOTALL)
+    return f"{endpoint.partition('//')[0]}//{host}"

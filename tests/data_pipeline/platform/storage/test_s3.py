@@ -15,8 +15,9 @@ from botocore.exceptions import EndpointConnectionError
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.storage import open_storage
+from data_pipeline.platform.storage.s3_connection import Connection
 from data_pipeline.platform.storage.s3_errors import explain
-from tests.conftest import s3_client
+from tests.conftest import s3_client, use_server
 from tests.s3_servers import HOST, USUAL_FAULTS, Fault, faulty
 
 MEGABYTE = 1 << 20
@@ -43,7 +44,7 @@ def quick_retries(monkeypatch):
     monkeypatch.setattr(
         "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01
     )
-    monkeypatch.setattr("data_pipeline.platform.storage.s3._PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("data_pipeline.platform.storage.s3_connection._PAUSES", (0.01, 0.01, 0.01))
 
 
 @pytest.fixture
@@ -177,13 +178,14 @@ def test_of_writers_at_the_same_moment_one_wins(bucket):
 
 def test_write_new_whose_answer_got_lost_has_succeeded(moto, bucket, monkeypatch):
     with faulty(moto, every=2, sequence=[Fault.LOST]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
+        use_server(monkeypatch, proxy.server)
         storage = open_storage(f"s3://{bucket}/data")
-        storage.write_new("x", b"mine")  # the second request, after a look at the bucket
+        assert storage.list() == []
+        storage.write_new("x", b"mine")  # the second request
         assert proxy.faults[Fault.LOST] >= 1
         with pytest.raises(FileExistsError):
             storage.write_new("x", b"else")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.endpoint)
+    use_server(monkeypatch, moto)
     assert open_storage(f"s3://{bucket}/data").read("x") == b"mine"
 
 
@@ -203,7 +205,7 @@ def test_large_files_go_in_parts(bucket, client):
 def test_large_files_through_faults(moto, bucket, client, monkeypatch):
     content = noise(11 * MEGABYTE)
     with faulty(moto) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
+        use_server(monkeypatch, proxy.server)
         storage = open_storage(f"s3://{bucket}/data")
         for key in ("0", "1"):
             with storage.stage(key) as path:
@@ -249,7 +251,7 @@ def test_bodies_that_break_off_are_taken_up_there(moto, bucket, monkeypatch):
     for key, content in contents.items():
         storage.write(key, content)
     with faulty(moto, every=2, sequence=[Fault.CUT]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
+        use_server(monkeypatch, proxy.server)
         storage = open_storage(f"s3://{bucket}/data")
         for key, content in contents.items():
             assert storage.read(key) == content
@@ -257,14 +259,17 @@ def test_bodies_that_break_off_are_taken_up_there(moto, bucket, monkeypatch):
         assert proxy.faults[Fault.CUT] >= len(contents)
 
 
-def test_an_object_that_is_replaced_while_it_is_read_is_not_spliced(moto, bucket, monkeypatch):
+def test_an_object_that_is_replaced_while_it_is_read_is_not_spliced(
+    moto, bucket, client, monkeypatch
+):
     storage = open_storage(f"s3://{bucket}/data")
     storage.write("x", bytes(8 * MEGABYTE))
     with faulty(moto, every=2, sequence=[Fault.CUT]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
-        blocks = open_storage(f"s3://{bucket}/data").stream("x")  # the second request
+        use_server(monkeypatch, proxy.server)
+        assert keys(storage) == ["x"]
+        blocks = storage.stream("x")  # the second request
         assert next(blocks) == bytes(MEGABYTE)
-        storage.write("x", b"\1" * 8 * MEGABYTE)
+        client.put_object(Bucket=bucket, Key="data/x", Body=b"\1" * 8 * MEGABYTE)
         with pytest.raises(JobFailedError, match=f"s3://{bucket}/data/x: was replaced while"):
             list(blocks)
         assert proxy.faults[Fault.CUT] == 1
@@ -274,7 +279,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_spliced(moto, bucket
 def test_every_third_call_fails_and_everything_is_right(moto, bucket, client, monkeypatch):
     contents = {f"{number:02}": noise(1000 * number, number) for number in range(8)}
     with faulty(moto, every=3) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.server.endpoint)
+        use_server(monkeypatch, proxy.server)
         storage = open_storage(f"s3://{bucket}/data")
         for number, (key, content) in enumerate(contents.items()):
             if number % 3 == 0:
@@ -327,14 +332,27 @@ SECRETS = (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, PASSWORD)
 
 @pytest.fixture
 def secrets(bucket, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_SESSION_TOKEN", SESSION_TOKEN)
+    use_environment(
+        monkeypatch,
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        AWS_SESSION_TOKEN=SESSION_TOKEN,
+    )
+
+
+def use_environment(monkeypatch, **environment: str | None) -> None:
+    """Changes the environment, in which this process has not used S3 yet."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("data_pipeline.platform.storage.s3._CONNECTION", Connection())
 
 
 def use_endpoint(monkeypatch, url: str) -> None:
     """Leads to a server by a URL that holds a password, as some tools want it."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", url.replace("://", f"://{ACCESS_KEY}:{PASSWORD}@"))
+    url = url.replace("://", f"://{ACCESS_KEY}:{PASSWORD}@")
+    use_environment(monkeypatch, AWS_ENDPOINT_URL=url)
 
 
 def failure(kind: type[Exception], action, *parts: str) -> str:
@@ -413,16 +431,14 @@ def test_no_valid_bucket_name(secrets):
     failure(UserError, actions("s3://a b/data")["list"], "s3://a b/data: is no valid bucket")
 
 
-def test_no_credentials(bucket, monkeypatch):
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+def test_no_credentials(moto, bucket, monkeypatch):
+    use_environment(monkeypatch, AWS_ACCESS_KEY_ID=None, AWS_SECRET_ACCESS_KEY=None)
     uri = f"s3://{bucket}/data"
-    for action in actions(uri).values():
-        failure(UserError, action, uri, "no usable AWS credentials", "set AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)  # and no secret
+    message = f"no usable AWS credentials for {moto.endpoint} (NoCredentialsError); set AWS_ACCESS"
+    failure(UserError, actions(uri)["list"], uri, message)
+    use_environment(monkeypatch, AWS_ACCESS_KEY_ID=ACCESS_KEY)  # and no secret
     failure(UserError, actions(uri)["list"], uri, "no usable AWS credentials")
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    use_environment(monkeypatch, AWS_ACCESS_KEY_ID=None, AWS_PROFILE="nobody")
     failure(UserError, actions(uri)["list"], uri, "no usable AWS credentials", "ProfileNotFound")
 
 
@@ -433,7 +449,9 @@ def test_no_credentials(bucket, monkeypatch):
         (403, "SignatureDoesNotMatch", "refuses the AWS credentials (SignatureDoesNotMatch)"),
         (400, "ExpiredToken", "refuses the AWS credentials (ExpiredToken); renew them"),
         (400, "InvalidToken", "refuses the AWS credentials (InvalidToken)"),
-        (403, "AccessDenied", "denies ListObjectsV2; grant these credentials s3:ListBucket"),
+        (403, "AccessDenied", "grant these credentials s3:ListBucket, GetObject"),
+        (403, "QuotaExceeded", "(QuotaExceeded); free some or raise the limit"),
+        (501, "NotImplemented", "or none with If-None-Match; use another server"),
         (403, "RequestTimeTooSkewed", "says that this machine's clock is wrong; set it"),
     ],
 )
@@ -441,7 +459,7 @@ def test_what_a_server_refuses(secrets, status, code, message, monkeypatch):
     with refusing(status, code, f"It is {ACCESS_KEY}, {SECRET_KEY}, {SESSION_TOKEN}") as url:
         use_endpoint(monkeypatch, url)
         for action in actions("s3://bucket/data").values():
-            failure(UserError, action, "s3://bucket/data", f"{url} {message}")
+            failure(UserError, action, "s3://bucket/data", f"{url} ", message)
 
 
 @pytest.mark.parametrize(
@@ -475,7 +493,7 @@ def test_a_server_that_hangs_up(moto, bucket, secrets, monkeypatch):
         use_endpoint(monkeypatch, proxy.server.endpoint)
         uri = f"s3://{bucket}/data"
         failure(JobFailedError, actions(uri)["list"], uri, f"{proxy.server.endpoint} keeps failing")
-        assert proxy.requests == 8  # four rounds of two: no round within a round
+        assert proxy.requests == 8  # four rounds of two attempts
 
 
 def test_an_endpoint_that_nobody_answers_at(secrets, monkeypatch):
@@ -486,12 +504,22 @@ def test_an_endpoint_that_nobody_answers_at(secrets, monkeypatch):
         failure(UserError, action, "s3://bucket/data", f"{url} cannot be reached", "AWS_ENDPOINT")
 
 
-@pytest.mark.parametrize("url", ["localhost:9000", "http://", "http://[::1", "http://a b"])
-def test_no_valid_endpoint(url, secrets, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    failure(UserError, actions("s3://bucket/data")["list"], url, "is no valid endpoint")
-    use_endpoint(monkeypatch, url)
-    failure(UserError, actions("s3://bucket/data")["list"], "is no valid endpoint")
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost:9000", "Invalid endpoint: localhost:9000"),
+        ("http://", "Invalid endpoint: http://"),
+        ("http://a b", "Invalid endpoint: http://a b"),
+        ("http://[::1", "Invalid IPv6 URL"),
+    ],
+)
+def test_no_valid_endpoint(url, message, secrets, monkeypatch):
+    for use in (
+        lambda url: use_environment(monkeypatch, AWS_ENDPOINT_URL=url),
+        lambda url: use_endpoint(monkeypatch, url),
+    ):
+        use(url)
+        failure(UserError, actions("s3://bucket/data")["list"], message, "; correct AWS_ENDPOINT")
 
 
 def test_a_server_that_went_away_after_an_answer_may_come_back():
@@ -507,8 +535,8 @@ def test_an_outage_is_no_mistake_of_the_user_once_the_server_was_reached(
     storage = open_storage(f"s3://{bucket}/data")
     storage.write("x", b"1")
     sent = pickle.dumps(storage)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{HOST}:9")
-    with pytest.raises(UserError, match="cannot be reached"):
+    use_environment(monkeypatch, AWS_ENDPOINT_URL=f"http://{HOST}:9")
+    with pytest.raises(UserError, match=f"http://{HOST}:9 cannot be reached"):
         open_storage(f"s3://{bucket}/data").list()
     with pytest.raises(JobFailedError, match="keeps failing"):
         pickle.loads(sent).list()
@@ -516,10 +544,13 @@ def test_an_outage_is_no_mistake_of_the_user_once_the_server_was_reached(
 
 def test_credentials_that_come_late_are_found(moto, bucket, monkeypatch, tmp_path):
     file = tmp_path / "credentials"
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    with pytest.raises(UserError, match="no usable AWS credentials"):
+    use_environment(
+        monkeypatch,
+        AWS_SHARED_CREDENTIALS_FILE=str(file),
+        AWS_ACCESS_KEY_ID=None,
+        AWS_SECRET_ACCESS_KEY=None,
+    )
+    with pytest.raises(UserError, match=f"no usable AWS credentials for {moto.endpoint} "):
         open_storage(f"s3://{bucket}/data").list()
     file.write_text(
         f"[default]\naws_access_key_id={moto.access_key}\naws_secret_access_key={moto.secret_key}\n"
@@ -533,3 +564,39 @@ def test_uploads_of_today_may_be_alive(client, bucket, monkeypatch):
     monkeypatch.setattr("data_pipeline.platform.storage.s3._ABANDONED_AFTER", timedelta(days=36500))
     storage.delete_partial()  # the test server dates all uploads to 2010
     assert unfinished_uploads(client, bucket) == ["data/x"]
+
+
+def test_a_role_and_an_endpoint_of_the_config_file(moto, bucket, monkeypatch, tmp_path):
+    """As a person has them: AWS_PROFILE, a role with keys of another profile, no variable else."""
+    config, keys_file = tmp_path / "config", tmp_path / "credentials"
+    config.write_text(
+        f"[profile base]\nregion = us-east-1\nendpoint_url = {moto.endpoint}\n"
+        f"[profile ml]\nregion = us-east-1\nendpoint_url = {moto.endpoint}\n"
+        "role_arn = arn:aws:iam::123456789012:role/ml\nsource_profile = base\n"
+    )
+    keys_file.write_text("[base]\naws_access_key_id = A\naws_secret_access_key = B\n")
+    use_environment(
+        monkeypatch,
+        AWS_PROFILE="ml",
+        AWS_CONFIG_FILE=str(config),
+        AWS_SHARED_CREDENTIALS_FILE=str(keys_file),
+        AWS_ACCESS_KEY_ID=None,
+        AWS_SECRET_ACCESS_KEY=None,
+        AWS_ENDPOINT_URL=None,
+        AWS_DEFAULT_REGION=None,
+    )
+    storage = open_storage(f"s3://{bucket}/data")
+    storage.write("x", b"1")
+    assert storage.read("x") == b"1"
+    with pytest.raises(UserError, match=f"no such bucket at {moto.endpoint}; create it"):
+        open_storage("s3://no-such-bucket").list()
+
+
+def test_credentials_that_expire_in_mid_run(bucket, secrets, monkeypatch):
+    storage = open_storage(f"s3://{bucket}/data")
+    storage.write("x", b"1")
+    with refusing(400, "ExpiredToken", SESSION_TOKEN) as url:
+        use_endpoint(monkeypatch, url)
+        sent = pickle.loads(pickle.dumps(storage))
+        for action in (storage.list, lambda: sent.size("x"), lambda: sent.write("y", b"2")):
+            failure(UserError, action, f"{url} refuses the AWS credentials (ExpiredToken); renew")

@@ -102,11 +102,18 @@ def test_a_folder_goes_with_all_that_is_in_it(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_new_objects_have_the_usual_permissions(tmp_path):
+@pytest.mark.parametrize("umask", [0o022, 0o007, 0o077])
+def test_new_objects_have_the_permissions_of_any_new_file(tmp_path, umask):
     storage = open_storage(str(tmp_path))
-    storage.write("x", b"")
-    (tmp_path / "y").touch()
-    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
+    before = os.umask(umask)
+    try:
+        storage.write("written", b"")
+        storage.write_new("new", b"")
+        (tmp_path / "usual").touch()
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {0o666 & ~umask}
 
 
 def test_what_cannot_be_opened_is_named(tmp_path):
