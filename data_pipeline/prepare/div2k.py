@@ -1,23 +1,22 @@
 """DIV2K (Agustsson and Timofte 2017): 800 training and 100 validation images with bicubic LR.
 
-The images are read straight from the official archives, which are downloaded to the node's folder
-once, or found at a mirror: a web address, a bucket's prefix or a folder, with the archives or,
-in a bucket or a folder, with the images that they hold, which have no published checksums.
+The images are read straight from the official archives. A web address or a bucket's archives are
+copied to the node's folder once; a folder's archives are read in place. A bucket or a folder may
+also hold the images instead of the archives; single images have no published checksums.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from data_pipeline.manifest import DataSettings
 from data_pipeline.platform.errors import UserError
-from data_pipeline.platform.hashing import file_sha256
-from data_pipeline.platform.node import node_folder, node_lock, scratch_file
+from data_pipeline.platform.node import node_folder
 from data_pipeline.platform.storage import LocalStorage, ReadableStorage, Storage, open_storage
 from data_pipeline.platform.storage.archive import ZipStorage
-from data_pipeline.prepare.download import download
+from data_pipeline.prepare.download import Content, NotThereError, download, obtain, require
 from data_pipeline.prepare.sources import DIV2K, Source, images_among, with_lr
-from data_pipeline.prepare.web import NotThereError
 
 _OFFICIAL_SITE = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 _LICENCE = (
@@ -27,58 +26,49 @@ _LICENCE = (
 
 
 class _Archive(NamedTuple):
-    """An official archive: the folder of its images, its bytes and its sha256."""
+    """An official archive: the folder of its images, and its content."""
 
     folder: str
-    bytes: int
-    sha256: str
+    content: Content
 
 
-# The site publishes no checksums; these are TensorFlow Datasets', who recorded the same files.
+# The site publishes no checksums. TensorFlow Datasets recorded these from the same files.
 _ARCHIVES = {
     "DIV2K_train_HR.zip": _Archive(
         "DIV2K_train_HR/",
-        3_530_603_713,
-        "9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335",
+        Content(3_530_603_713, "9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335"),
     ),
     "DIV2K_valid_HR.zip": _Archive(
         "DIV2K_valid_HR/",
-        448_993_893,
-        "20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc",
+        Content(448_993_893, "20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc"),
     ),
     "DIV2K_train_LR_bicubic_X2.zip": _Archive(
         "DIV2K_train_LR_bicubic/X2/",
-        925_390_592,
-        "a53a424317575838dadce4bcd97cf7b744d6855f43740ed5f0245af3cf4bd850",
+        Content(925_390_592, "a53a424317575838dadce4bcd97cf7b744d6855f43740ed5f0245af3cf4bd850"),
     ),
     "DIV2K_train_LR_bicubic_X3.zip": _Archive(
         "DIV2K_train_LR_bicubic/X3/",
-        427_847_282,
-        "ad5c8e5507e2765823d3c2c5bd0934842efcd487c5370604c224090898b3163a",
+        Content(427_847_282, "ad5c8e5507e2765823d3c2c5bd0934842efcd487c5370604c224090898b3163a"),
     ),
     "DIV2K_train_LR_bicubic_X4.zip": _Archive(
         "DIV2K_train_LR_bicubic/X4/",
-        246_914_039,
-        "f006b837f4eb52b82909aa01478e6d6d199eefce932179491d0c9dbb706dde3a",
+        Content(246_914_039, "f006b837f4eb52b82909aa01478e6d6d199eefce932179491d0c9dbb706dde3a"),
     ),
     "DIV2K_valid_LR_bicubic_X2.zip": _Archive(
         "DIV2K_valid_LR_bicubic/X2/",
-        117_763_600,
-        "60eed9875c697df51204aa579e2a699e1d5215095788a097ff54dd17e2664d57",
+        Content(117_763_600, "60eed9875c697df51204aa579e2a699e1d5215095788a097ff54dd17e2664d57"),
     ),
     "DIV2K_valid_LR_bicubic_X3.zip": _Archive(
         "DIV2K_valid_LR_bicubic/X3/",
-        54_513_392,
-        "04b9a2ed3b4a0715d3924d3ae8514830c3328fac8d30512ce716d6f419e052a3",
+        Content(54_513_392, "04b9a2ed3b4a0715d3924d3ae8514830c3328fac8d30512ce716d6f419e052a3"),
     ),
     "DIV2K_valid_LR_bicubic_X4.zip": _Archive(
         "DIV2K_valid_LR_bicubic/X4/",
-        31_505_881,
-        "a50a5d1c4b88de4e8d300d8fb2b904c52fe93b2b298a4899697760d7cbb6d553",
+        Content(31_505_881, "a50a5d1c4b88de4e8d300d8fb2b904c52fe93b2b298a4899697760d7cbb6d553"),
     ),
 }
 
-# The images' numbers, which are their names.
+# The images are named by their numbers.
 _NUMBERS = {"train": range(1, 801), "valid": range(801, 901)}
 
 _log = logging.getLogger(__name__)
@@ -89,8 +79,8 @@ def open_div2k(
 ) -> Source:
     """DIV2K's images, each with its published LR file where there is one.
 
-    There is one for MATLAB's kernel and the scales 2, 3 and 4; a mirror may lack it. Elsewhere LR
-    is made from HR, bit for bit the same.
+    LR files are published for MATLAB's kernel and the scales 2, 3 and 4; a mirror may lack them.
+    LR that is made from HR with this kernel is the same, bit for bit.
 
     Args:
         split: Training or validation images.
@@ -131,41 +121,30 @@ def _open(name: str, mirror: str | None) -> ReadableStorage | None:
     """The images of an archive; None where a mirror has neither the archive nor its images."""
     archive = _ARCHIVES[name]
     site = (mirror or _OFFICIAL_SITE).rstrip("/")
+    origin = f"{site}/{name}"
     if site.startswith(("http://", "https://")):
         target = node_folder(DIV2K) / name
         try:
-            download(f"{site}/{name}", target, size=archive.bytes, sha256=archive.sha256)
+            download(origin, target, archive.content)
         except NotThereError:
             if mirror is None or name.endswith("_HR.zip"):
                 raise
             return None
         return ZipStorage(target, archive.folder)
     storage = open_storage(site)
-    if storage.size(name) is not None:
-        return ZipStorage(_verified_archive(storage, name), archive.folder)
-    folder = open_storage(f"{storage.uri}/{archive.folder}")
-    return folder if folder.list() else None
-
-
-def _verified_archive(storage: Storage, name: str) -> Path:
-    """A local file with the archive of a folder or bucket, the published one."""
+    if storage.size(name) is None:
+        folder = open_storage(f"{storage.uri}/{archive.folder}")
+        return folder if folder.list() else None
     if isinstance(storage, LocalStorage):
-        _require_published(storage.path(name), f"{storage.uri}/{name}", name)
-        return storage.path(name)
-    target = node_folder(DIV2K) / name
-    with node_lock(name):
-        if not (target.exists() and target.stat().st_size == _ARCHIVES[name].bytes):
-            with scratch_file(name) as path:
-                with path.open("wb") as file:
-                    for block in storage.stream(name):
-                        file.write(block)
-                _require_published(path, f"{storage.uri}/{name}", name)
-                path.replace(target)
-    return target
+        target = storage.path(name)
+        require(target, origin, archive.content, "pass another copy")
+    else:
+        target = node_folder(DIV2K) / name
+        obtain(target, origin, partial(_copy, storage, name), archive.content)
+    return ZipStorage(target, archive.folder)
 
 
-def _require_published(path: Path, where: str, name: str) -> None:
-    expected = _ARCHIVES[name].sha256
-    found = file_sha256(path)
-    if found != expected:
-        raise UserError(f"{where}: expected sha256 {expected}, found {found}; pass another copy")
+def _copy(storage: Storage, key: str, path: Path) -> None:
+    with path.open("wb") as file:
+        for block in storage.stream(key):
+            file.write(block)

@@ -1,262 +1,205 @@
-"""One file of a web server -> a verified local file.
+"""A file of known size and sha256 -> a verified file in the node's folder.
 
-`<target>` appears when it is whole and its checksum is right; `<target>.json` records the checksum
-and outlives it. Until then `<target>.partial` grows, and `<target>.partial.json` says of which
-remote file it is the beginning. The process at work holds `<target>.lock`.
+`<target>` appears when it is whole and verified; `<target>.sha256` then records its checksum.
+Until then `<target>.partial` grows, over as many connections, calls and processes as it takes.
 """
 
 import errno
-import fcntl
-import hashlib
 import logging
 import os
-import random
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
+from urllib.request import getproxies, proxy_bypass
 
-from pydantic import BaseModel, ValidationError
+import urllib3
+from urllib3 import exceptions
 
 from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.hashing import file_sha256
+from data_pipeline.platform.node import node_lock
 from data_pipeline.platform.progress import BYTES, Progress, data_size
-from data_pipeline.platform.storage.local import LocalStorage
-from data_pipeline.prepare.web import (
-    ANOTHER_MIRROR,
-    Body,
-    RemoteChangedError,
-    RemoteFile,
-    TryAgainError,
-    get,
-    require_address,
-)
 
-_ATTEMPTS = 8  # in a row that bring nothing new
-_FIRST_WAIT_SECONDS = 1.0
-_LONGEST_WAIT_SECONDS = 30.0
-_BLOCK = 1 << 20
+_OVERLOADED = (408, 429, *range(500, 600))
+_RETRIES = urllib3.Retry(7, status_forcelist=_OVERLOADED, backoff_factor=1, backoff_max=30)
+_REDIRECTS = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
+_LONGEST_RETRY_AFTER = 120  # seconds
+_STALL_SECONDS = 30.0
+_BLOCK = 1 << 18
+_ANOTHER_MIRROR = "pass another --mirror"
 
 _log = logging.getLogger(__name__)
 
 
-class _Record(BaseModel):
-    """`<target>.json`: what was downloaded from where."""
+class Content(NamedTuple):
+    """What a file must hold: its bytes, and their sha256 in hexadecimal."""
 
-    url: str
     bytes: int
     sha256: str
 
 
-class _Wanted(NamedTuple):
-    """What is known of the file beforehand, and the fix where another is found."""
-
-    size: int | None
-    sha256: str | None
-    fix: str
+class NotThereError(UserError):
+    """The server has no such file."""
 
 
-def download(url: str, target: Path, *, size: int | None = None, sha256: str | None = None) -> str:
-    """Downloads a file once; goes on where an earlier call was cut off or killed.
-
-    A finished target is not asked for again, and is read again only where its record is missing
-    or does not fit. Of several processes that want one target, one downloads it.
-
-    Args:
-        url: Its http or https address.
-        target: Where it goes; the folder is made if need be.
-        size: Its bytes, if known.
-        sha256: Its checksum in hex, if known. Else the first download records it, and every later
-            one must have the same.
-
-    Returns:
-        Its sha256 in hex.
+def download(url: str, target: Path, content: Content) -> None:
+    """Downloads a file, as `obtain`; goes on where an earlier call was cut off or killed.
 
     Raises:
-        UserError: If the address is wrong, the server refuses it, the file is not the expected
-            one, or the target cannot be written.
-        JobFailedError: If the server keeps failing or the disk is full; what has come is kept.
+        NotThereError: If the server answers 404.
+        UserError: If the address is wrong or the server refuses it.
+        JobFailedError: If the server keeps failing. What has come is kept.
     """
-    require_address(url)
+    obtain(target, url, partial(_fetch, url, content.bytes), content)
+
+
+def obtain(target: Path, origin: str, fetch: Callable[[Path], None], content: Content) -> None:
+    """Copies a file once and verifies it; of several processes that want it, one works.
+
+    Args:
+        target: Where it goes, in a folder. A file that a person put there is verified, once.
+        origin: Where it comes from, for messages.
+        fetch: Completes the file at the path that it is given.
+        content: What it must hold.
+
+    Raises:
+        UserError: If it holds something else, or the target cannot be written.
+        JobFailedError: If the disk is full. What has come is kept.
+    """
+    part, record = (target.with_name(target.name + end) for end in (".partial", ".sha256"))
+    line = f"{content.sha256}  {target.name}\n"
     try:
-        if found := _recorded(target, sha256):
-            return found
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target):
-            return _recorded(target, sha256) or _complete(url, target, size, sha256)
+        with node_lock(target.name, f"{target}: waits for another process that makes it"):
+            if _size(target) == content.bytes and record.exists() and record.read_text() == line:
+                return
+            if target.exists():  # a person put it there, or its process was killed before the end
+                require(target, str(target), content, "delete it and run the same command again")
+            else:
+                _complete(part, origin, fetch, content)
+                part.replace(target)
+            record.write_text(line)
     except OSError as error:
-        raise UserError(f"{target}: {error.strerror}; choose another place") from error
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{target}: {error.strerror}; choose another place") from error
+        needed, free = content.bytes - _size(part), shutil.disk_usage(target.parent).free
+        raise JobFailedError(
+            f"{part}: the disk is full: {data_size(needed)} more are needed, {data_size(free)} "
+            "are free; make room, the same command goes on"
+        ) from error
 
 
-def _recorded(target: Path, sha256: str | None) -> str | None:
-    """The checksum of a finished target as its record has it, or None where they do not fit."""
-    record = _read_record(target)
-    if record is None or not target.is_file() or _size(target) != record.bytes:
-        return None
-    return record.sha256 if sha256 in (None, record.sha256) else None
+def require(path: Path, origin: str, content: Content, fix: str) -> None:
+    """Raises UserError, with the file's origin and the fix, unless a file has this content."""
+    if (size := _size(path)) != content.bytes:
+        raise UserError(f"{origin}: expected {content.bytes} bytes, found {size}; {fix}")
+    if (sha256 := file_sha256(path)) != content.sha256:
+        raise UserError(f"{origin}: expected sha256 {content.sha256}, found {sha256}; {fix}")
 
 
-def _complete(url: str, target: Path, size: int | None, sha256: str | None) -> str:
-    """Downloads the target unless it is there, verifies and records it; returns its sha256."""
-    wanted = _Wanted(size, sha256, f"run the same command again or {ANOTHER_MIRROR}")
-    record = _read_record(target)
-    if record and sha256 is None:
-        fix = f"delete {_beside(target, '.json')} if the publisher really changed the file"
-        wanted = _Wanted(record.bytes if size is None else size, record.sha256, fix)
-    if target.exists():  # put there by hand, or killed before it was recorded
-        found = _verify(target, wanted._replace(fix="delete it and run the same command again"))
-    else:
-        partial = _beside(target, ".partial")
-        _fetch(url, partial, wanted)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        try:
-            found = _verify(partial, wanted)
-        except UserError:
-            _discard(partial)  # else every call would find the same
-            raise
-        partial.replace(target)
-        _discard(partial)
-    _write_json(_beside(target, ".json"), _Record(url=url, bytes=_size(target), sha256=found))
-    return found
-
-
-def _verify(path: Path, wanted: _Wanted) -> str:
-    _require_size(str(path), _size(path), wanted)
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    found = digest.hexdigest()
-    if wanted.sha256 not in (None, found):
-        raise UserError(f"{path}: expected sha256 {wanted.sha256}, found {found}; {wanted.fix}")
-    return found
-
-
-def _require_size(name: str, found: int, wanted: _Wanted) -> None:
-    if wanted.size not in (None, found):
-        raise UserError(f"{name}: expected {wanted.size} bytes, found {found}; {wanted.fix}")
-
-
-def _fetch(url: str, partial: Path, wanted: _Wanted) -> None:
-    """Asks until the partial file is whole."""
-    most, attempts = _kept(partial, url), 0
-    while True:
-        try:
-            return _ask(url, partial, wanted)
-        except TryAgainError as error:
-            if isinstance(error, RemoteChangedError):
-                _discard(partial)
-            failure = error
-        kept = _kept(partial, url)
-        attempts = 0 if kept > most else attempts + 1  # bytes that come again are no progress
-        most = max(most, kept)
-        if attempts == _ATTEMPTS:
-            raise JobFailedError(
-                f"{url}: {failure}; {attempts} attempts brought nothing new; {data_size(kept)} are "
-                "kept, the same command goes on"
-            ) from failure
-        backoff = min(_FIRST_WAIT_SECONDS * 2**attempts, _LONGEST_WAIT_SECONDS)
-        wait = max(failure.wait, backoff * random.uniform(0.5, 1))  # noqa: S311  no secret
-        _log.warning(
-            "%s: %s; goes on after %s in %.0f s", partial.stem, failure, data_size(kept), wait
-        )
-        time.sleep(wait)
-
-
-def _ask(url: str, partial: Path, wanted: _Wanted) -> None:
-    """Sends one request for what the partial file lacks and appends what comes."""
-    begun, done = _read_begun(partial, url), _kept(partial, url)
-    if begun and done == begun.bytes:  # killed after the last byte
-        return
-    with get(url, begun, done, wanted.size) as body:
-        _require_size(url, body.remote.bytes, wanted)
-        if body.start == 0:
-            # In this order: a kill in between must not leave old bytes under the new name.
-            partial.open("wb").close()
-            _write_json(_beside(partial, ".json"), body.remote)
-        _receive(body, partial)
-
-
-def _receive(body: Body, partial: Path) -> None:
-    done, total = body.start, body.remote.bytes
-    free = shutil.disk_usage(partial.parent).free
-    if free < total - done:
-        raise _disk_full(partial, total - done)
+def _complete(part: Path, origin: str, fetch: Callable[[Path], None], content: Content) -> None:
+    if shutil.disk_usage(part.parent).free < content.bytes - _size(part):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fetch(part)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
     try:
-        with partial.open("ab") as file, Progress(partial.stem, total, BYTES, done) as progress:
-            for block in body.blocks:
-                file.write(block)
-                done += len(block)
-                progress.advance(len(block))
-                if done > total:  # the last check refuses it; do not fill the disk before
-                    break
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(partial, total - done) from error
+        require(part, origin, content, f"run the same command again or {_ANOTHER_MIRROR}")
+    except UserError:
+        part.unlink()  # nothing can be appended to wrong bytes
         raise
-    if done < total:
-        raise TryAgainError("the server stopped early")
-
-
-def _disk_full(partial: Path, needed: int) -> JobFailedError:
-    free = shutil.disk_usage(partial.parent).free
-    return JobFailedError(
-        f"{partial}: the disk is full: {data_size(needed)} more are needed, {data_size(free)} are "
-        "free; make room, the same command goes on"
-    )
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """The kernel drops it when the process dies."""
-    with _beside(target, ".lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("%s: another process is downloading it; waiting for that", target)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _kept(partial: Path, url: str) -> int:
-    """Bytes of the partial file that a request can go on after."""
-    return _size(partial) if _read_begun(partial, url) else 0
+def _fetch(url: str, size: int, part: Path) -> None:
+    """Sends requests until the partial file has `size` bytes."""
+    retries, most = _RETRIES, _size(part)
+    while _size(part) < size:
+        wait = 0.0
+        try:
+            with closing(_request(url, _size(part))) as response:
+                wait = _RETRIES.get_retry_after(response) or 0.0
+                _receive(url, response, part, size)
+        except exceptions.HTTPError as error:
+            reason, kept = _reason(url, error), _size(part)
+            if kept > most:  # the same bytes again are no progress
+                retries, most = _RETRIES, kept
+            elif retries.total:
+                retries = retries.increment("GET", url, error=error)
+            else:
+                raise JobFailedError(
+                    f"{url}: {reason}; {1 + len(retries.history)} attempts brought nothing new; "
+                    f"{data_size(kept)} are kept, the same command goes on"
+                ) from error
+            wait = max(1.0, min(wait, _LONGEST_RETRY_AFTER), retries.get_backoff_time())
+            _log.warning("%s: %s; goes on in %.0f s", part.stem, reason, wait)
+            time.sleep(wait)
 
 
-def _read_begun(partial: Path, url: str) -> RemoteFile | None:
-    """Which remote file the partial one is the beginning of; None if not of this URL's."""
-    try:
-        begun = RemoteFile.model_validate_json(_beside(partial, ".json").read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    fits = begun.url == url and partial.is_file() and _size(partial) <= begun.bytes
-    return begun if fits else None
+def _request(url: str, start: int) -> urllib3.BaseHTTPResponse:
+    """Asks for a file from byte `start` on, through the proxy that the environment names."""
+    parts = urllib3.util.parse_url(url)
+    if parts.auth:
+        address = f"{parts.scheme}://{parts.host}"
+        raise UserError(f"{address}: takes no user and password; {_ANOTHER_MIRROR}")
+    connections = urllib3.PoolManager()
+    proxy = getproxies().get(parts.scheme or "")
+    if proxy and not proxy_bypass(parts.host or ""):
+        auth = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
+        connections = urllib3.ProxyManager(proxy, proxy_headers=headers)
+    return connections.request(
+        "GET",
+        url,
+        headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {}),
+        timeout=_STALL_SECONDS,
+        retries=_REDIRECTS,
+        preload_content=False,
+        decode_content=False,
+    )
 
 
-def _read_record(target: Path) -> _Record | None:
-    path = _beside(target, ".json")
-    try:
-        return _Record.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise UserError(f"{path}: does not read; delete it and run it again") from error
+def _receive(url: str, response: urllib3.BaseHTTPResponse, part: Path, size: int) -> None:
+    """Judges an answer and appends its body to the partial file."""
+    status, length = response.status, response.length_remaining
+    answer = f"the server answers {status} {response.reason or ''}".rstrip()
+    if _RETRIES.is_retry("GET", status):
+        raise exceptions.HTTPError(answer)
+    if status not in (200, 206, 416):
+        refusal = NotThereError if status == 404 else UserError
+        raise refusal(f"{url}: {answer}; {_ANOTHER_MIRROR}")
+    if status == 200 and length not in (None, size):
+        raise UserError(f"{url}: expected {size} bytes, found {length}; {_ANOTHER_MIRROR}")
+    done = 0 if status == 200 else _size(part)  # 200: the server sends all of it
+    if status != 200 and f"bytes {done}-" not in response.headers.get("Content-Range", ""):
+        part.unlink(missing_ok=True)
+        raise exceptions.HTTPError(f"{answer} for the rest; starts from zero")
+    with (
+        part.open("ab" if done else "wb") as file,
+        Progress(part.stem, size, BYTES, done) as progress,
+    ):
+        # What has come is written at once: a cut loses nothing. More than `size` is refused later.
+        while done <= size and (block := response.read1(_BLOCK)):
+            file.write(block)
+            done += len(block)
+            progress.advance(len(block))
+    if done < size:
+        raise exceptions.HTTPError("the server stopped early")
 
 
-def _write_json(path: Path, content: BaseModel) -> None:
-    LocalStorage(path.parent).write(path.name, content.model_dump_json().encode() + b"\n")
-
-
-def _discard(partial: Path) -> None:
-    partial.unlink(missing_ok=True)
-    _beside(partial, ".json").unlink(missing_ok=True)
+def _reason(url: str, error: exceptions.HTTPError) -> str:
+    """Says what failed. Raises UserError where another attempt is in vain."""
+    cause = (isinstance(error, exceptions.MaxRetryError) and error.reason) or error
+    text = str(cause.args[0]) if cause.args else type(cause).__name__
+    if isinstance(cause, exceptions.ResponseError | exceptions.LocationValueError):  # a redirect
+        raise UserError(f"{url}: {text}; {_ANOTHER_MIRROR}") from error
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        raise UserError(f"{url}: {text}; set SSL_CERT_FILE to its authority's file") from error
+    return text

@@ -20,6 +20,7 @@ from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage.archive import ZipStorage
 from data_pipeline.prepare import div2k
 from data_pipeline.prepare.build import prepare
+from data_pipeline.prepare.download import Content
 from tests.conftest import data_settings, photograph, s3_client
 
 NAMES = (
@@ -69,8 +70,7 @@ def publish(folder: Path, monkeypatch) -> None:
     table = {
         path.name: div2k._Archive(
             div2k._ARCHIVES[path.name].folder,
-            path.stat().st_size,
-            hashlib.sha256(path.read_bytes()).hexdigest(),
+            Content(path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()),
         )
         for path in folder.glob("*.zip")
     }
@@ -166,12 +166,12 @@ def test_archives_of_a_bucket_are_copied_once(archives, moto, bucket, tmp_path):
         s3_client(moto).upload_file(str(path), bucket, f"mirror/{path.name}")
     train, _ = sources(f"s3://{bucket}/mirror")
     assert len(train.images) == 3
-    copies = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "node/div2k").iterdir()}
-    assert len(copies) == 4
+    copies = {path: path.stat().st_mtime_ns for path in (tmp_path / "node/div2k").iterdir()}
+    assert sorted(path.name for path in copies if path.suffix == ".zip") == sorted(
+        f"{name}.zip" for name in NAMES
+    )
     sources(f"s3://{bucket}/mirror")
-    assert copies == {
-        path.name: path.stat().st_mtime_ns for path in (tmp_path / "node/div2k").iterdir()
-    }
+    assert copies == {path: path.stat().st_mtime_ns for path in copies}
 
 
 def test_another_kernel_or_scale_has_no_published_lr(archives):
@@ -190,7 +190,7 @@ def test_an_archive_that_is_not_the_published_one_is_refused(archives, tmp_path)
         sources(archives)
     with (
         website(archives) as (address, _),
-        pytest.raises(UserError, match=r"train_HR.*expected sha256 \w+, found \w+"),
+        pytest.raises(UserError, match=rf"^{address}/.*train_HR\.zip: expected sha256 \w+, found"),
     ):
         sources(address)
     assert not (tmp_path / "node/div2k/DIV2K_train_HR.zip").exists()
@@ -212,12 +212,6 @@ def test_an_address_with_a_slash_at_its_end(archives):
     with website(archives) as (address, requests):
         sources(f"{address}/")
     assert requests == {f"/{name}.zip": 1 for name in NAMES}
-
-
-def test_an_address_with_a_password_is_refused_and_not_shown(archives):
-    with pytest.raises(UserError, match=r"^https://host: takes no user and password") as error:
-        sources("https://me:secret@host/DIV2K")
-    assert "secret" not in str(error.value)
 
 
 def test_a_place_without_div2k_is_named(archives, tmp_path):

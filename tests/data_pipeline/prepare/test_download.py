@@ -1,14 +1,18 @@
 """Downloads from a real server that misbehaves. What has to arrive is compared byte by byte."""
 
+import datetime
 import hashlib
-import json
+import ipaddress
+import logging
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -16,284 +20,357 @@ import pytest
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.prepare import download as download_module
-from data_pipeline.prepare.download import download
+from data_pipeline.prepare.download import Content, NotThereError, download
 from tests.conftest import ROOT
 from tests.web_server import Fault, serve
 
-CONTENT = np.random.default_rng(0).bytes(200_000)
+DATA = np.random.default_rng(0).bytes(200_000)
 OTHER = np.random.default_rng(1).bytes(200_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SHA256, OTHER_SHA256 = (hashlib.sha256(data).hexdigest() for data in (DATA, OTHER))
+CONTENT = Content(len(DATA), SHA256)
+FINISHED = ["file.zip", "file.zip.sha256"]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def waits(monkeypatch) -> list[float]:
+    """Seconds that downloads would wait between attempts."""
+    found: list[float] = []
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr("data_pipeline.prepare.download._LONGEST_WAIT_SECONDS", 0.002)
-    monkeypatch.setattr("data_pipeline.prepare.web._STALL_SECONDS", 0.3)
+    monkeypatch.setattr(download_module.time, "sleep", found.append)
+    monkeypatch.setattr(download_module, "_STALL_SECONDS", 0.3)
+    return found
 
 
 @pytest.fixture
 def server():
-    with serve(CONTENT) as script:
+    with serve(DATA) as script:
         yield script
 
 
 @pytest.fixture
 def target(tmp_path) -> Path:
+    (tmp_path / "downloads").mkdir()
     return tmp_path / "downloads" / "file.zip"
+
+
+@pytest.fixture
+def part(target) -> Path:
+    """The partial file, with the first 70,000 bytes."""
+    path = target.parent / "file.zip.partial"
+    path.write_bytes(DATA[:70_000])
+    return path
 
 
 def names(target: Path) -> list[str]:
     return sorted(os.listdir(target.parent))
 
 
-FINISHED = ["file.zip", "file.zip.json", "file.zip.lock"]
-BEGUN = ["file.zip.lock", "file.zip.partial", "file.zip.partial.json"]
+def status(code: int, **headers: str) -> Fault:
+    return Fault("status", status=code, headers=tuple(headers.items()))
 
 
-def test_a_file_is_downloaded_and_read_once_and_recorded(server, target, monkeypatch):
-    assert download(server.url, target, size=len(CONTENT), sha256=SHA256) == SHA256
-    assert target.read_bytes() == CONTENT
-    record = json.loads((target.parent / "file.zip.json").read_text())
-    assert record == {"url": server.url, "bytes": len(CONTENT), "sha256": SHA256}
-    assert names(target) == FINISHED
-    monkeypatch.setattr(download_module, "hashlib", None)
-    assert download(server.url, target, size=len(CONTENT), sha256=SHA256) == SHA256
-    assert download(server.url, target) == SHA256
-    assert len(server.requests) == 1
+def redirect(to: str) -> Fault:
+    return status(302, Location=to)
+
+
+def test_a_file_is_downloaded_verified_and_recorded_once(server, target, monkeypatch):
+    for suffix in (".json", ".partial.json"):  # an earlier version's
+        target.with_name(target.name + suffix).write_text("{}")
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
+    assert (target.parent / "file.zip.sha256").read_text() == f"{SHA256}  file.zip\n"
+    assert set(names(target)) == {*FINISHED, "file.zip.json", "file.zip.partial.json"}
+    monkeypatch.setattr(download_module, "file_sha256", None)
+    download(server.url, target, CONTENT)
+    assert len(server.ranges) == 1
 
 
 @pytest.mark.parametrize("kind", ["cut", "stall"])
 def test_goes_on_where_the_connection_broke(server, target, kind):
     server.faults.extend([Fault(kind, 70_000), Fault(kind, 50_000)])
-    assert download(server.url, target) == SHA256
-    assert target.read_bytes() == CONTENT
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
     assert names(target) == FINISHED
-    assert [request.range for request in server.requests] == [None, "bytes=70000-", "bytes=120000-"]
-    assert [request.if_range for request in server.requests] == [None, '"first"', '"first"']
-    assert server.sent == [70_000, 50_000, 80_000]
+    assert server.ranges == [None, "bytes=70000-", "bytes=120000-"]
 
 
 def test_survives_resets(server, target):
     server.faults.extend([Fault("reset", 60_000)] * 3)  # the kernel may drop some of the bytes
-    assert download(server.url, target) == SHA256
-    assert target.read_bytes() == CONTENT
-    assert len(server.requests) == 4
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
+    assert len(server.ranges) == 4
 
 
-def test_progress_renews_the_patience(server, target, monkeypatch):
-    monkeypatch.setattr("data_pipeline.prepare.download._ATTEMPTS", 2)
+def test_progress_renews_the_patience(server, target):
     server.faults.extend([Fault("cut", 10_000)] * 15)
-    assert download(server.url, target) == SHA256
-    assert len(server.requests) == 16
-    assert sum(server.sent) == len(CONTENT)
+    download(server.url, target, CONTENT)
+    assert server.ranges[1:] == [f"bytes={10_000 * number}-" for number in range(1, 16)]
 
 
-def test_a_server_without_ranges_starts_from_zero(server, target):
+def test_a_server_without_ranges_starts_from_zero(server, target, part):
     server.knows_ranges = False
     server.faults.append(Fault("cut", 150_000))
-    assert download(server.url, target) == SHA256
-    assert target.read_bytes() == CONTENT
-    assert server.sent == [150_000, 200_000]
-
-
-def test_the_same_bytes_again_are_no_progress(server, target):
-    server.knows_ranges = False
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
+    assert server.ranges == ["bytes=70000-", "bytes=150000-"]
+    target.unlink()
     server.fault = Fault("cut", 150_000)
     with pytest.raises(JobFailedError, match="8 attempts brought nothing new"):
-        download(server.url, target)
-    assert len(server.requests) == 9
+        download(server.url, target, CONTENT)  # the same bytes again are no progress
+    assert len(server.ranges) == 2 + 9
+
+
+@pytest.mark.parametrize("answer", [status(416), status(206, **{"Content-Range": "bytes 0-4/5"})])
+def test_a_rest_that_does_not_fit_starts_from_zero(server, target, part, answer):
+    server.faults.append(answer)
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
+    assert server.ranges == ["bytes=70000-", None]
 
 
 def test_gives_up_keeps_what_has_come_and_goes_on_later(server, target):
     server.faults.append(Fault("cut", 120_000))
-    server.fault = Fault("status", status=503)
+    server.fault = status(503)
     with pytest.raises(JobFailedError) as error:
-        download(server.url, target)
+        download(server.url, target, CONTENT)
     assert str(error.value) == (
         f"{server.url}: the server answers 503 Service Unavailable; 8 attempts brought nothing "
         "new; 120 kB are kept, the same command goes on"
     )
-    assert names(target) == BEGUN
-    assert (target.parent / "file.zip.partial").read_bytes() == CONTENT[:120_000]
-    server.fault, server.requests[:], server.sent[:] = None, [], []
-    assert download(server.url, target) == SHA256
-    assert [request.range for request in server.requests] == ["bytes=120000-"]
-    assert server.sent == [80_000]
-    assert target.read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("knows_if_range", [True, False])
-@pytest.mark.parametrize("validator", ["etag", "last_modified"])
-def test_a_file_that_changed_is_not_spliced(server, target, validator, knows_if_range):
-    server.etag = None
-    server.knows_if_range = knows_if_range
-    setattr(server, validator, '"1"' if validator == "etag" else "Tue, 14 Feb 2017 14:27:11 GMT")
-    server.fault = Fault("cut", 20_000)
-
-    def change():
-        server.content, server.fault = OTHER, None
-        setattr(
-            server, validator, '"2"' if validator == "etag" else "Wed, 15 Feb 2017 14:27:11 GMT"
-        )
-
-    server.faults.extend([Fault("cut", 20_000), Fault("stall", 30_000)])
-    changer = threading.Thread(target=lambda: server.started.wait(10) and change())
-    changer.start()
-    assert download(server.url, target) == hashlib.sha256(OTHER).hexdigest()
-    changer.join()
-    assert target.read_bytes() == OTHER
-    assert server.requests[2].range == "bytes=50000-"
-
-
-def test_a_file_that_became_shorter_starts_anew(server, target):
-    server.fault = Fault("cut", 0)
-    server.faults.append(Fault("cut", 150_000))
-    with pytest.raises(JobFailedError):
-        download(server.url, target)
-    server.content, server.fault, server.knows_if_range = OTHER[:100_000], None, False
-    download(server.url, target)  # 416 on the way
-    assert target.read_bytes() == OTHER[:100_000]
-
-
-@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
-def test_without_a_strong_validator_nothing_is_resumed(server, target, etag):
-    server.etag = etag
-    server.faults.append(Fault("cut", 150_000))
-    assert download(server.url, target) == SHA256
-    assert [request.range for request in server.requests] == [None, None]
-
-
-def test_another_address_does_not_go_on_with_the_partial_file(server, target):
-    server.faults.append(Fault("cut", 150_000))
-    server.fault = Fault("cut", 0)
-    with pytest.raises(JobFailedError):
-        download(server.url, target)
-    with serve(OTHER) as mirror:
-        download(mirror.url, target)
-        assert [request.range for request in mirror.requests] == [None]
-    assert target.read_bytes() == OTHER
+    assert names(target) == ["file.zip.partial"]
+    server.fault = None
+    download(server.url, target, CONTENT)
+    assert server.ranges[-1] == "bytes=120000-"
+    assert target.read_bytes() == DATA
 
 
 def test_killed_in_the_middle(server, target):
-    server.faults.append(Fault("stall", 130_000))
+    server.faults.append(Fault("pause", 130_000))
     code = (
-        "from pathlib import Path; from data_pipeline.prepare.download import download; "
-        f"download({server.url!r}, Path({str(target)!r}))"
+        "from pathlib import Path; from data_pipeline.prepare.download import Content, download; "
+        f"download({server.url!r}, Path({str(target)!r}), Content{tuple(CONTENT)!r})"
     )
-    partial = target.parent / "file.zip.partial"
+    part = target.parent / "file.zip.partial"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
-        assert server.started.wait(30)
-        while not partial.exists() or partial.stat().st_size < 100_000:
-            time.sleep(0.01)
+        assert server.started.wait(60)
+        while not part.exists() or part.stat().st_size < 100_000:
+            server.released.wait(0.01)
             assert process.poll() is None
         process.send_signal(signal.SIGKILL)
-    kept = partial.stat().st_size
-    assert names(target) == BEGUN
-    assert download(server.url, target) == SHA256
-    assert server.requests[-1].range == f"bytes={kept}-"
-    assert server.sent[-1] == len(CONTENT) - kept
-    assert target.read_bytes() == CONTENT
+    kept = part.stat().st_size
+    assert names(target) == ["file.zip.partial"]
+    download(server.url, target, CONTENT)
+    assert server.ranges[-1] == f"bytes={kept}-"
+    assert target.read_bytes() == DATA
 
 
-@pytest.mark.parametrize("step", ["_verify", "_discard", "_write_json"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "data_pipeline.prepare.download.file_sha256",
+        "data_pipeline.prepare.download.Path.replace",
+        "data_pipeline.prepare.download.Path.write_text",
+    ],
+)
 def test_killed_after_the_last_byte(server, target, monkeypatch, step):
-    def stop(path, *rest):
-        if step != "_write_json" or path == target.parent / "file.zip.json":
-            raise KeyboardInterrupt
-        write_json(path, *rest)
+    def stop(*_):
+        raise KeyboardInterrupt
 
-    write_json = download_module._write_json
     with monkeypatch.context() as patch:
-        patch.setattr(download_module, step, stop)
+        patch.setattr(step, stop)
         with pytest.raises(KeyboardInterrupt):
-            download(server.url, target, sha256=SHA256)
-    assert download(server.url, target) == SHA256
-    assert len(server.requests) == 1
-    assert target.read_bytes() == CONTENT
-    assert names(target)[:3] == FINISHED
+            download(server.url, target, CONTENT)
+    download(server.url, target, CONTENT)
+    assert len(server.ranges) == 1
+    assert target.read_bytes() == DATA
+    assert names(target) == FINISHED
 
 
-def test_of_two_at_once_one_downloads(server, target):
+def test_of_two_at_once_one_downloads(server, target, caplog):
+    caplog.set_level(logging.INFO)
     server.faults.append(Fault("pause", 10_000))
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(download, server.url, target)
-        assert server.started.wait(10)
-        second = pool.submit(download, server.url, target)
-        assert not second.done()
+        first = pool.submit(download, server.url, target, CONTENT)
+        assert server.started.wait(60)
+        second = pool.submit(download, server.url, target, CONTENT)
+        waiting = f"{target}: waits for another process that makes it"
+        while waiting not in caplog.messages:
+            assert not first.done()
+            server.released.wait(0.01)
         server.released.set()
-        assert first.result() == second.result() == SHA256
-    assert len(server.requests) == 1
-    assert target.read_bytes() == CONTENT
+        first.result()
+        second.result()
+    assert len(server.ranges) == 1
+    assert target.read_bytes() == DATA
 
 
-def test_another_file_than_the_expected_one(server, target):
-    with pytest.raises(UserError, match=rf"^{server.url}: expected 7 bytes, found 200000; run the"):
-        download(server.url, target, size=7)
-    wrong = hashlib.sha256(OTHER).hexdigest()
+def test_another_content_than_the_expected_one(server, target):
+    fix = r"; (run the same command again or )?pass another --mirror$"
+    with pytest.raises(UserError, match=rf"^{server.url}: expected 7 bytes, found 200000{fix}"):
+        download(server.url, target, Content(7, SHA256))
     for _ in range(2):  # the second call starts from zero again
-        with pytest.raises(UserError, match=f"expected sha256 {wrong}, found {SHA256}; "):
-            download(server.url, target, sha256=wrong)
-        assert names(target) == ["file.zip.lock"]
-    assert [request.range for request in server.requests] == [None] * 3
-    server.content, server.tells_size = CONTENT * 10, False
-    with pytest.raises(UserError, match=r"expected 1000 bytes, found \d{4,6}; run"):  # not all
-        download(server.url, target, size=1000)
-    assert names(target) == ["file.zip.lock"]
+        expected = f"^{server.url}: expected sha256 {OTHER_SHA256}, found {SHA256}{fix}"
+        with pytest.raises(UserError, match=expected):
+            download(server.url, target, Content(len(DATA), OTHER_SHA256))
+        assert names(target) == []
+    assert server.ranges == [None] * 3
+    server.content, server.tells_size = DATA * 10, False
+    with pytest.raises(UserError, match=rf"expected 1000 bytes, found \d{{4,6}}{fix}"):  # not all
+        download(server.url, target, Content(1000, SHA256))
+    assert names(target) == []
 
 
-def test_the_recorded_checksum_outlives_the_file(server, target):
-    download(server.url, target)
-    target.unlink()
-    assert download(server.url, target) == SHA256
-    target.unlink()
-    server.content, server.etag = OTHER, '"other"'
-    found = hashlib.sha256(OTHER).hexdigest()
-    with pytest.raises(UserError) as error:
-        download(server.url, target)
-    assert str(error.value) == (
-        f"{target}.partial: expected sha256 {SHA256}, found {found}; delete {target}.json if the "
-        "publisher really changed the file"
-    )
-    assert names(target) == FINISHED[1:]
-    (target.parent / "file.zip.json").unlink()
-    assert download(server.url, target) == found
+@pytest.mark.parametrize("wrong", [OTHER[:70_000], OTHER, OTHER + b"more"])
+def test_a_partial_file_of_something_else_is_found_and_removed(server, target, part, wrong):
+    part.write_bytes(wrong)
+    with pytest.raises(UserError, match="run the same command again"):
+        download(server.url, target, CONTENT)
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
 
 
-def test_a_file_that_was_put_there_by_hand(server, target):
-    target.parent.mkdir()
-    target.write_bytes(CONTENT)
-    assert download(server.url, target, sha256=SHA256) == SHA256
-    with pytest.raises(UserError, match=f"expected sha256 {'0' * 64}, found {SHA256}; delete it"):
-        download(server.url, target, sha256="0" * 64)
-    target.write_bytes(OTHER[:500])
-    for expected in (SHA256, None):
-        with pytest.raises(UserError, match=r"file.zip: expected .* delete it and run the same"):
-            download(server.url, target, sha256=expected)
-    assert target.read_bytes() == OTHER[:500]
-    assert server.requests == []
+def test_a_size_that_the_server_does_not_tell(server, target):
+    server.tells_size = False
+    server.faults.append(Fault("cut", 70_000))
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
+    assert server.ranges == [None, "bytes=70000-"]
 
 
-def test_no_room_for_the_file(server, target, monkeypatch):
-    usage = type("Usage", (), {"free": 50_000})
+def test_a_file_that_a_person_put_there(server, target):
+    for wrong in (DATA[:500], OTHER):
+        target.write_bytes(wrong)
+        for _ in range(2):
+            fix = "delete it and run the same command again"
+            with pytest.raises(UserError, match=f"^{target}: expected .*, found .*; {fix}"):
+                download(server.url, target, CONTENT)
+        assert target.read_bytes() == wrong
+    target.write_bytes(DATA)
+    download(server.url, target, CONTENT)
+    assert names(target) == FINISHED
+    assert server.ranges == []
+
+
+def test_no_room_for_the_file(server, target, part, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("shutil.disk_usage", lambda path: usage)
-        with pytest.raises(JobFailedError, match="200 kB more are needed, 50 kB are free; make"):
-            download(server.url, target)
-    partial = target.parent / "file.zip.partial"
-    partial.unlink()
-    partial.symlink_to("/dev/full")  # as if another process filled the disk meanwhile
+        usage = type("Usage", (), {"free": 50_000})
+        patch.setattr(shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(JobFailedError) as error:
+            download(server.url, target, CONTENT)
+    assert str(error.value) == (
+        f"{part}: the disk is full: 130 kB more are needed, 50 kB are free; make room, the same "
+        "command goes on"
+    )
+    assert part.read_bytes() == DATA[:70_000]
+    part.unlink()
+    part.symlink_to("/dev/full")  # as if another process filled the disk meanwhile
     with pytest.raises(JobFailedError, match=r"the disk is full: .* the same command goes on"):
-        download(server.url, target)
-    partial.unlink()
-    assert download(server.url, target) == SHA256
+        download(server.url, target, CONTENT)
+    part.unlink()
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
 
 
-def test_what_cannot_be_written_or_read(server, tmp_path):
+def test_a_place_that_cannot_be_written(server, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/x.zip: Not a directory; choose another place"):
-        download(server.url, tmp_path / "file" / "x.zip")
-    (tmp_path / "x.zip.json").write_text("{")
-    with pytest.raises(UserError, match=r"x.zip.json: does not read; delete it"):
-        download(server.url, tmp_path / "x.zip")
-    assert server.requests == []
+        download(server.url, tmp_path / "file" / "x.zip", CONTENT)
+
+
+@pytest.mark.parametrize("code", [408, 429, 500, 503, 504])
+def test_an_overloaded_server_is_asked_again(server, target, waits, code):
+    retry_after = [{"Retry-After": text} for text in ("7", "90000", "soon")]
+    server.faults.extend(status(code, **headers) for headers in ({}, {}, *retry_after, {}))
+    download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA
+    assert waits == [1, 2, 7, 120, 16, 30]
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+def test_a_refusal_is_final(server, target, code):
+    server.fault = status(code)
+    with pytest.raises(NotThereError if code == 404 else UserError) as error:
+        download(server.url, target, CONTENT)
+    assert str(error.value).startswith(f"{server.url}: the server answers {code} ")
+    assert str(error.value).endswith("; pass another --mirror")
+    assert len(server.ranges) == 1
+
+
+def test_a_server_that_is_not_there(target):
+    with pytest.raises(JobFailedError, match=r"Connection refused.*; 0 B are kept"):
+        download("http://127.0.0.1:9/x.zip", target, CONTENT)
+
+
+def test_redirects(server, target):
+    server.faults.extend([redirect("/b"), redirect("/c")])
+    download(server.url, target, CONTENT)
+    assert server.paths == ["/file.zip", "/b", "/c"]
+    for to, reason in (("/again", "too many redirects"), ("ftp://host/", "Not supported URL sche")):
+        target.unlink(missing_ok=True)
+        server.fault = redirect(to)
+        with pytest.raises(UserError, match=rf"^{server.url}: {reason}.*; pass another --mirror"):
+            download(server.url, target, CONTENT)
+    assert len(server.paths) == 3 + 6 + 1
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "file:///etc/hostname", "http://", "http://["])
+def test_only_web_addresses(url, target):
+    with pytest.raises(UserError, match="; pass another --mirror"):
+        download(url, target, CONTENT)
+    assert names(target) == []
+
+
+def test_an_address_with_a_password_is_not_shown(target):
+    with pytest.raises(UserError) as error:
+        download("https://me:secret@host/x.zip", target, CONTENT)
+    assert str(error.value) == "https://host: takes no user and password; pass another --mirror"
+
+
+def test_the_proxy_of_the_environment(server, target, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/file.zip"))
+    download("http://nowhere.invalid/x.zip", target, CONTENT)
+    assert server.paths == ["http://nowhere.invalid/x.zip"]
+    assert target.read_bytes() == DATA
+
+
+def test_certificates_are_verified(tmp_path, target, monkeypatch):
+    certificate = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = f"https://127.0.0.1:{server.server_port}/x.zip"
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        try:
+            with pytest.raises(UserError, match=r"self.signed certificate.*; set SSL_CERT_FILE"):
+                download(url, target, CONTENT)
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            with pytest.raises(JobFailedError, match="answers 501"):  # a handshake that holds
+                download(url, target, CONTENT)
+        finally:
+            server.shutdown()
+
+
+def self_signed(folder: Path) -> Path:
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), serial_number=1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain
+    )
+    path = folder / "server.pem"
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
+    return path

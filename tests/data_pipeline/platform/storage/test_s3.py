@@ -83,6 +83,7 @@ def test_objects_are_written_listed_read_and_deleted(bucket, client):
     assert storage.read("empty") == b""
     assert storage.size("b/10") == 8
     assert storage.size("empty") == 0
+    assert storage.size("ü b+c%20") == 18
     assert storage.size("b") is None
     storage.delete("b/10")
     storage.delete("b/10")
