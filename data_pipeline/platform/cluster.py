@@ -29,7 +29,7 @@ def ray_session() -> Iterator[None]:
     if address := os.environ.get("RAY_ADDRESS"):
         _connect(address)
     else:
-        # A local session phones nobody, and that Ray protects it with a token needs no warning.
+        # A local session sends no statistics, and needs no warning about Ray's access token.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
@@ -43,7 +43,7 @@ def _connect(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         if host and "//" not in address and port.isdecimal():
-            # Ray itself tries for minutes.
+            # Ray itself would try for minutes.
             socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
         ray.init(logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:

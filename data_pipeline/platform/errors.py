@@ -12,11 +12,11 @@ class UserError(Exception):
 
 
 class JobFailedError(Exception):
-    """Anything else that one line explains; the traceback is in the log. Exit code 1."""
+    """Any other failure that one line explains; the traceback is in the log. Exit code 1."""
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One `key: old, now new` for every key in which two mappings differ, sorted by key."""
+    """One `key: old, now new` for each key whose values differ, sorted by key."""
     return [
         f"{key}: {old.get(key)}, now {new.get(key)}"
         for key in sorted(old.keys() | new.keys())

@@ -16,13 +16,13 @@ _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts finished pieces; shows count, rate and time left. A context manager.
+    """Counts finished pieces and shows count, rate and time left. A context manager.
 
     Args:
-        label: What the pieces make.
-        total: How many there are.
-        unit: What they are called; BYTES are shown as MB, GB.
-        done: How many an earlier attempt finished; they do not count into the rate.
+        label: Names the work.
+        total: Number of pieces.
+        unit: Name of the pieces, in the plural; BYTES are shown as MB, GB.
+        done: Number of pieces that an earlier attempt finished; they do not count in the rate.
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
@@ -46,7 +46,7 @@ class Progress:
         self._bar.close()
 
     def advance(self, amount: int = 1) -> None:
-        """That many more pieces are finished."""
+        """Counts `amount` more finished pieces."""
         self._done += amount
         self._bar.update(amount)
         now = time.monotonic()

@@ -73,7 +73,7 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 
 def open_file(uri: str) -> tuple[Storage, str]:
-    """The storage that holds a file, or may hold it, and its key there; the key of a folder is "".
+    """The storage of the folder that holds a file, and the file's key in it ("" for a folder).
 
     Args:
         uri: A file's local path, file:// or s3:// URI.

@@ -12,26 +12,26 @@ from data_pipeline.platform.storage.interface import StoredObject
 
 _MOST_ENTRIES = 100_000
 _LARGEST_ENTRY = 512 << 20  # bytes
-_LARGEST_RATIO = 200  # images hardly shrink; a bomb does
+_LARGEST_RATIO = 200  # images hardly compress; a zip bomb does
 _LOCAL_HEADER = 30  # bytes, at least
 _ENCRYPTED = 0x1
 
-# What zipfile and zlib raise on damaged bytes.
+# Errors of zipfile and zlib on damaged bytes.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 class ZipStorage:
-    """The files of a local zip file, or those of a folder in it. Can be pickled, read by threads.
+    """The files of a local zip file, or of one folder in it; for threads, and can be pickled.
 
     Args:
         path: The zip file.
-        prefix: A folder such as `DIV2K_train_HR/`: only what lies below it is listed and read, and
-            keys go without it.
+        prefix: A folder such as `DIV2K_train_HR/`: only files below it are listed and read, and
+            their keys do not contain it.
 
     Raises:
-        UserError: If it is no whole zip file, or holds an entry that no set of images needs:
-            encrypted, linked, overlapping, twice the same name, a name that leads elsewhere, or
-            one that inflates beyond reason.
+        UserError: If the file is no whole zip file, or an entry is unsafe: encrypted, a link,
+            overlapping another one, a name that is there twice or leads out of the archive, or
+            data that inflates beyond reason.
     """
 
     def __init__(self, path: Path, prefix: str = "") -> None:
@@ -44,7 +44,7 @@ class ZipStorage:
         }
 
     def __reduce__(self) -> tuple[type["ZipStorage"], tuple[Path, str]]:
-        return ZipStorage, (self._path, self._prefix)  # the index is read anew where it arrives
+        return ZipStorage, (self._path, self._prefix)  # the other process reads the index itself
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         """See ReadableStorage."""
@@ -61,9 +61,9 @@ class ZipStorage:
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, "no such entry", name)
         try:
-            # Opened anew each time (4 ms for DIV2K): nothing is shared by threads and forks.
+            # Opened for each read (4 ms for DIV2K): threads and forks share nothing.
             with zipfile.ZipFile(self._path) as archive, archive.open(entry) as file:
-                data = file.read(entry.file_size + 1)  # to its end, where zipfile compares the CRC
+                data = file.read(entry.file_size + 1)  # to the end: there zipfile checks the CRC
         except _DAMAGE as error:
             raise OSError(errno.EIO, f"damaged in the archive ({error})", name) from error
         if len(data) != entry.file_size:
@@ -99,8 +99,8 @@ def _read_index(path: Path) -> list[zipfile.ZipInfo]:
 
 
 def _problem(entry: zipfile.ZipInfo) -> str | None:
-    name = entry.orig_filename  # as it is stored; zipfile cuts the other one at a NUL
-    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the writer was no Unix
+    name = entry.orig_filename  # as stored; zipfile cuts `filename` at a NUL
+    kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 if it was not written on Unix
     problems = (
         (not name, "has no name"),
         (

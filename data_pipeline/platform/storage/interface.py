@@ -1,4 +1,4 @@
-"""What a storage can do. Every byte of sources, DATA and RUN goes through here."""
+"""The interface of a storage. Every byte of sources, DATA and RUN goes through it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -28,8 +28,8 @@ class ReadableStorage(Protocol):
 class Storage(ReadableStorage, Protocol):
     """Objects that can also be written.
 
-    Where a bucket or a folder cannot be used at all, every method raises UserError with the
-    reason; a server that keeps failing raises JobFailedError.
+    Every method raises UserError, with the reason, if the bucket or folder cannot be used, and
+    JobFailedError if the server keeps failing.
     """
 
     def size(self, key: str) -> int | None:
@@ -45,21 +45,21 @@ class Storage(ReadableStorage, Protocol):
         """Creates an object atomically.
 
         Raises:
-            FileExistsError: If there is one already, also one that another process is writing at
-                the same moment. It is left as it is.
+            FileExistsError: If the object exists already, or another process writes it at the same
+                moment. The existing one stays as it is.
         """
 
     def stage(self, key: str) -> AbstractContextManager[Path]:
-        """A local path to write to: the object when the block ends, gone if the block raises."""
+        """A local file to write: becomes the object when the block ends, goes if it raises."""
 
     def delete(self, key: str) -> None:
         """Removes an object; nothing happens where there is none."""
 
     def delete_folder(self, folder: str) -> None:
-        """Removes all below `folder/`, also what is no object: markers, partial files, folders.
+        """Removes everything below `folder/`: objects, markers, partial files and folders.
 
-        The root goes too if nothing else is in it.
+        Removes the root too if nothing else is in it.
         """
 
     def delete_partial(self) -> None:
-        """Removes what writers that were killed left behind. Only while no writer is at work."""
+        """Removes what killed writers left behind. Call it only while no writer is at work."""

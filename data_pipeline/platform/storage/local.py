@@ -67,7 +67,7 @@ class LocalStorage:
         with self._partial(final) as path:
             path.write_bytes(data)
             _sync(path)
-            os.link(path, final)  # unlike a rename, fails where there is a file already
+            os.link(path, final)  # unlike a rename, it fails if the file exists
 
     @contextmanager
     def stage(self, key: str) -> Iterator[Path]:
@@ -94,10 +94,10 @@ class LocalStorage:
             os.close(handle)
 
     def path(self, key: str) -> Path:
-        """The object's file: local data is read in place.
+        """The object's file, for readers that need no copy.
 
         Raises:
-            UserError: If the key, which may come from a manifest, leads out of the folder.
+            UserError: If the key leads out of the folder; it may come from a manifest.
         """
         if key.startswith("/") or ".." in key.split("/"):
             raise UserError(f"{self.uri}: the key {key!r} leads out of it; prepare it anew")
@@ -132,7 +132,7 @@ class LocalStorage:
 
 
 def _new_partial(final: Path) -> tuple[int, Path]:
-    """A locked file; another process may remove the folder while it is still empty."""
+    """A new locked file. Another process may remove the folder while it is still empty."""
     for _ in range(_ATTEMPTS):
         with suppress(FileNotFoundError):
             final.parent.mkdir(parents=True, exist_ok=True)

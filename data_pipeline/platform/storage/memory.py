@@ -1,4 +1,4 @@
-"""A few objects in memory: how images travel to workers that cannot open their archive."""
+"""A few objects in memory: images travel so to workers that cannot open their archive."""
 
 import errno
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from data_pipeline.platform.storage.interface import ReadableStorage, StoredObje
 
 
 class MemoryStorage:
-    """Copies of objects; one that did not read raises its error when it is asked for."""
+    """Copies of objects. An object that could not be read raises its error when it is read here."""
 
     def __init__(self, storage: ReadableStorage, keys: list[str]) -> None:
         """Reads the objects `keys` of another storage."""
