@@ -50,7 +50,7 @@ class Storage(ReadableStorage, Protocol):
         """
 
     def stage(self, key: str) -> AbstractContextManager[Path]:
-        """A local file to write: becomes the object when the block ends, goes if it raises."""
+        """A local path to write to: the object when the block ends, gone if the block raises."""
 
     def delete(self, key: str) -> None:
         """Removes an object; nothing happens where there is none."""
