@@ -1,1 +1,1 @@
-"""One file per figure that the README quotes; the last line each prints is one JSON object."""
+"""One file for each set of figures that the docs quote. Its last line is one JSON object."""

@@ -1,6 +1,6 @@
-"""Nearest and bicubic on benchmark sets, to hold against published figures.
+"""Nearest and bicubic on benchmark sets, to compare with published figures.
 
-python -m benchmarks.baselines FOLDER...    each FOLDER holding HR/ and LR_x4/, as Set5 and Set14
+python -m benchmarks.baselines FOLDER...    each FOLDER holds HR/ and LR_x4/, as Set5 and Set14 do
 """
 
 import csv
@@ -14,14 +14,14 @@ from srgan.evaluation.evaluate import evaluate
 
 
 def main() -> None:
-    """Evaluates each folder's LR files and prints the scores by folder and method."""
+    """Enlarges each folder's LR files and prints the scores by folder and method."""
     result = {}
     for folder in map(Path, sys.argv[1:]):
         benchmark = folder_benchmark(
             str(folder / "HR"), str(folder / "LR_x4"), scale=4, kernel="matlab"
         )
         with tempfile.TemporaryDirectory() as out:
-            evaluate(benchmark, run_uri=None, out_uri=out, epochs=None, kernel="matlab")
+            evaluate(benchmark, run_uri=None, out_uri=out, epochs=None)
             with Path(out, "scores.csv").open() as file:
                 rows = list(csv.DictReader(file))
         result[benchmark.name] = {

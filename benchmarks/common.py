@@ -1,5 +1,6 @@
-"""What the benchmarks of data share: photographs of DIV2K's size, the settings, small measures."""
+"""Parts that several benchmarks use: images of DIV2K's size, settings, medians, the output."""
 
+import argparse
 import json
 import random
 import statistics
@@ -19,20 +20,32 @@ FORMATS: tuple[ShardFormat, ...] = ("arrow", "tfrecord")
 SCALE, PATCH, STRIDE = 4, 480, 240
 PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
-_HEIGHT, _WIDTH = 1356, 2040  # most of DIV2K
+Size = tuple[int, int]
+
 _LARGEST_SQUARE = 512
 
 
-def image_files(photographs: str | None, folder: Path, mosaics: int) -> list[Path]:
-    """Files of DIV2K-sized images.
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Adds `--size`, which is that of most DIV2K images by default; tests use a smaller one."""
+    parser.add_argument("--size", type=_size, default="2040x1356", metavar="WIDTHxHEIGHT")
 
-    Without DIV2K at hand they are mosaics of photographs' squares, pixel by pixel, without noise
-    or enlargement, so that PNG takes as many bytes and as long as for the photographs.
+
+def _size(text: str) -> Size:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def image_files(photographs: str | None, folder: Path, mosaics: int, size: Size) -> list[Path]:
+    """Files of images of one size.
+
+    They are mosaics of squares that are cut from photographs, without noise or enlargement. PNG
+    needs as many bytes a pixel, and as much time, as for the photographs.
 
     Args:
         photographs: A folder; None for those that ship with scikit-image.
         folder: Where the mosaics go.
         mosaics: How many; 0 for the photographs as they are.
+        size: Their width and height.
     """
     files = _files(photographs)
     if not mosaics:
@@ -40,7 +53,8 @@ def image_files(photographs: str | None, folder: Path, mosaics: int) -> list[Pat
     folder.mkdir()
     images = [read(file) for file in files]
     side = min(_LARGEST_SQUARE, *(length for image in images for length in image.shape[:2]))
-    rows, columns = -(-_HEIGHT // side), -(-_WIDTH // side)
+    width, height = size
+    rows, columns = -(-height // side), -(-width // side)
     draw = random.Random(0)  # noqa: S311
     rest: list[Image] = []
     made = []
@@ -53,7 +67,7 @@ def image_files(photographs: str | None, folder: Path, mosaics: int) -> list[Pat
             squares.append(image[top : top + side, left : left + side])
         bands = [np.hstack(squares[row * columns : (row + 1) * columns]) for row in range(rows)]
         made.append(folder / f"{number:04}.png")
-        cv2.imwrite(str(made[-1]), np.vstack(bands)[:_HEIGHT, :_WIDTH], PNG)
+        cv2.imwrite(str(made[-1]), np.vstack(bands)[:height, :width], PNG)
     return made
 
 
@@ -74,7 +88,7 @@ def read(path: Path | str) -> Image:
 
 
 def describe_images(files: Sequence[Path]) -> dict[str, object]:
-    """How many, their largest size, and how hard they are to decode."""
+    """Their number, their largest size, and their bytes a pixel, which decoding depends on."""
     sizes = [read(file).shape for file in files]
     pixels = sum(height * width for height, width, _ in sizes)
     return {
@@ -110,7 +124,7 @@ def medians(runs: Sequence[Figures]) -> Figures:
 
 
 def print_result(result: Mapping[str, object]) -> None:
-    """Prints one JSON object as the last line, numbers with four digits that count."""
+    """Prints one JSON object as the last line; numbers have four significant digits."""
     print(json.dumps(json.loads(json.dumps(result), parse_float=_short)))
 
 

@@ -19,7 +19,15 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.common import Figures, describe_images, image_files, medians, print_result, read
+from benchmarks.common import (
+    Figures,
+    add_size,
+    describe_images,
+    image_files,
+    medians,
+    print_result,
+    read,
+)
 from benchmarks.usage import peak_megabytes
 
 _ROOT = Path(__file__).parent.parent
@@ -31,6 +39,7 @@ def main() -> None:
     """Runs the measurements and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs")
+    add_size(parser)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--scored", type=int, default=2)
     parser.add_argument("--large", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -39,12 +48,13 @@ def main() -> None:
     if args.large:
         from srgan.evaluation.score_task import score_generator
 
-        score_generator(*_task(*args.large, 0))
+        score_generator(*_task(args.large[0], args.large[1], 0))
         print(peak_megabytes(os.getpid()))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = image_files(args.photographs, folder / "distinct", min(_DISTINCT, args.images))
+        distinct = min(_DISTINCT, args.images)
+        files = image_files(args.photographs, folder / "distinct", distinct, args.size)
         hr = folder / "hr"
         hr.mkdir()
         for number in range(args.images):
@@ -73,7 +83,7 @@ def _score(run: Path, hr: Path, number: int) -> Figures:
     from srgan.evaluation import score_task
 
     spent = []
-    upscale_pair = score_task.upscale_pair
+    upscale_pair = vars(score_task)["upscale_pair"]
 
     def timed(*arguments: Any) -> Any:
         start = time.monotonic()

@@ -1,8 +1,9 @@
-"""Seconds to shrink a DIV2K-size image (2040x1356) by 4 on one core, and against OpenCV's cubic.
+"""Seconds to shrink and enlarge an image by 4 on one core, and those of OpenCV's cubic.
 
-python -m benchmarks.imresize
+python -m benchmarks.imresize [--size 2040x1356] [--rounds 9]
 """
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -11,15 +12,19 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from benchmarks.common import add_size
 from data_pipeline.imresize import imresize
-
-_ROUNDS = 9
 
 
 def main() -> None:
-    """Prints the medians of a few rounds, in turn with OpenCV."""
+    """Measures all cases in turn, `--rounds` times, and prints the medians."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.imresize")
+    add_size(parser)
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
+    width, height = args.size
     cv2.setNumThreads(1)
-    image = np.random.default_rng(0).integers(0, 256, (1356, 2040, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     quarter = Fraction(1, 4)
     small = imresize(image, quarter)
     cases: dict[str, Callable[[], object]] = {
@@ -28,13 +33,13 @@ def main() -> None:
         "opencv_cubic_down_seconds": lambda: imresize(image, quarter, "opencv"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(_ROUNDS):
+    for _ in range(args.rounds):
         for name, case in cases.items():
             start = time.perf_counter()
             case()
             seconds[name].append(time.perf_counter() - start)
     medians = {name: round(float(np.median(values)), 4) for name, values in seconds.items()}
-    print(json.dumps({"size": "2040x1356", "cores": 1, **medians}))
+    print(json.dumps({"size": f"{width}x{height}", "cores": 1, **medians}))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
 """Batches from warm shards against the usual way: crop pairs a second on the same cores.
 
-python -m benchmarks.loader [--images FOLDER] [--count N] [--rounds R]
+python -m benchmarks.loader [--images FOLDER] [--count 10] [--size 2040x1356] [--steps 3000]
+                            [--rounds 5]
 
-Batches of 16 pairs of crops, 96 and 24 pixels a side, flipped and turned, from N images of
+Batches of 16 pairs of crops, 96 and 24 pixels a side, flipped and turned, from `--count` images of
 DIV2K's size (common.py). Ours is `Batches.dataset(...)` read to its end in one process: by a
 tf.function, as training does, and by Python's `for`. The usual way (usual_way.py) has a process a
-core. All files are in the page cache, and ours were opened and verified in an epoch before:
-`first_epoch_seconds`.
+core, and 30 times fewer steps. All files are in the page cache. An epoch before the measurements
+opens and verifies ours: `first_epoch_seconds`.
 
-`_10x_shards` has ten copies of every shard, each a file of its own. `open_1000_shards` is what
-training waits for at its start: the manifest of 1,000 shards (hard links), then the first batch.
+`_10x_shards` has ten copies of every shard, each a file of its own. `open_1000_shards` is the wait
+at the start of a training: the manifest of 1,000 shards (hard links), then the first batch.
 """
 
 import argparse
-import logging
 import os
 import shutil
 import tempfile
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.common import (
     FORMATS,
     Figures,
+    add_size,
     data_settings,
     describe_images,
     image_files,
@@ -35,6 +36,7 @@ from benchmarks.common import (
 from benchmarks.usage import cpu_seconds
 from benchmarks.usual_way import Crops, batches, cut_images, processes
 from data_pipeline.manifest import MANIFEST_KEY, require_manifest
+from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.storage import open_storage
 from data_pipeline.prepare.build import prepare
 
@@ -44,8 +46,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _BATCH, _HR_CROP = 16, 96
-_STEPS = 3000
-_USUAL_STEPS = 100
+_USUAL_IS_SLOWER = 30  # times, and makes so many fewer steps
 
 
 def main() -> None:
@@ -53,13 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader")
     parser.add_argument("--images", help="default: scikit-image's photographs")
     parser.add_argument("--count", type=int, default=10, help="of images")
+    add_size(parser)
+    parser.add_argument("--steps", type=int, default=3000, help="of a measurement")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     cores = os.cpu_count() or 1
     result: dict[str, Any] = {"cores": cores, "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as name, processes(cores) as pool:
         root = Path(name)
-        files = image_files(args.images, root / "images", args.count)
+        files = image_files(args.images, root / "images", args.count, args.size)
         crops = Crops(root / "png", _BATCH, _HR_CROP)
         crops.folder.mkdir()
         result |= describe_images(files)
@@ -70,10 +73,10 @@ def main() -> None:
         cases["arrow_colours_permuted"] = _Warm(data["arrow"], permute_colours=True)
         runs: dict[str, list[Figures]] = {kind: [] for kind in ("usual", *cases)}
         for number in range(args.rounds):
-            usual = batches(pool, crops, _USUAL_STEPS)
-            runs["usual"].append(_rate(_read, usual, _USUAL_STEPS))
+            steps = max(1, args.steps // _USUAL_IS_SLOWER)
+            runs["usual"].append(_rate(_read, batches(pool, crops, steps), steps))
             for kind, case in cases.items():
-                runs[kind].append(case.rates(number))
+                runs[kind].append(case.rates(number, args.steps))
         linked = [_copies(data["arrow"], root / str(n), 1000, os.link) for n in range(3)]
         opened = [_open(folder)[1] for folder in linked]
     for kind, found in runs.items():
@@ -88,17 +91,13 @@ def main() -> None:
 
 
 def _data_sets(root: Path) -> dict[str, Path]:
-    import ray
-
     data: dict[str, Path] = {}
-    ray.init("local", include_dashboard=False, logging_level=logging.ERROR)
-    for kind in FORMATS:
-        data[kind] = root / kind
-        prepare(data_settings(kind, root / "images"), str(data[kind]))
-        shards = len(require_manifest(open_storage(str(data[kind]))).shards)
-        more = root / f"{kind}-10x"
-        data[f"{kind}_10x_shards"] = _copies(data[kind], more, 10 * shards, shutil.copyfile)
-    ray.shutdown()
+    with ray_session():
+        for kind in FORMATS:
+            data[kind] = root / kind
+            shards = len(prepare(data_settings(kind, root / "images"), str(data[kind])).shards)
+            more = root / f"{kind}-10x"
+            data[f"{kind}_10x_shards"] = _copies(data[kind], more, 10 * shards, shutil.copyfile)
     return data
 
 
@@ -152,12 +151,12 @@ class _Warm:
         _read(_dataset(self._batches, 0, int(self._opened["pairs"]) // _BATCH))
         self._opened["first_epoch_seconds"] = time.perf_counter() - start
 
-    def rates(self, number: int) -> Figures:
-        """Of steps that differ from number to number."""
-        first = number * _STEPS
+    def rates(self, number: int, steps: int) -> Figures:
+        """Measures so many steps; they differ from number to number."""
+        first = number * steps
         _training()(_dataset(self._batches, first, first + 1))  # builds the graph
         trained, read = (
-            _rate(consume, _dataset(self._batches, first, first + _STEPS), _STEPS)
+            _rate(consume, _dataset(self._batches, first, first + steps), steps)
             for consume in (_training(), _read)
         )
         python_for = {"crops_per_second_python_for": read["crops_per_second"]}

@@ -1,17 +1,18 @@
 """prepare against the usual way: seconds, memory, bytes, and what the whole of DIV2K takes.
 
-python -m benchmarks.prepare [--images FOLDER [--whole]] [--count N] [--rounds R] [--cores C]
+python -m benchmarks.prepare [--images FOLDER [--whole]] [--count 16] [--size 2040x1356]
+                             [--rounds 3] [--cores C]
 
-Both sides read the same images on the same cores into an empty folder of the same disk: mosaics
-of DIV2K's size, tiled from a folder's photographs, or the folder's images as they are (--whole).
-Ours is the whole job: MATLAB's kernel, shards written, synced to disk, hashed and read back, the
-manifest. The usual way (usual_way.py) gets a cheaper kernel and syncs nothing.
+Both sides read the same images on the same cores and write to an empty folder of the same disk. The
+images are mosaics of DIV2K's size, cut from a folder's photographs, or those as they are (--whole).
+Ours is the whole job: MATLAB's kernel, shards that are written, synced to disk, hashed and read
+back, and the manifest. The usual way (usual_way.py) has a cheaper kernel and syncs nothing.
 
-`seconds` starts when the workers run and have imported what they need, as they have for all but
-the first images of DIV2K; `start_seconds` is what starting Ray, or the pool, and those imports
-take. `cpu_seconds` counts all processes, Ray's own too. `times_usual` compares `seconds`,
-`times_usual_with_start` the sums, for so few images. DIV2K's figures follow from the pairs a
-second of `_4x_images`.
+`seconds` starts when the workers run and have imported their modules, as for all but the first
+images of DIV2K. `start_seconds` is the time to start Ray, or the pool, and for those imports.
+`cpu_seconds` counts all processes, Ray's own too. `times_usual` compares `seconds`, and
+`times_usual_with_start` the sums, for so few images. DIV2K's figures follow from the pairs a second
+of `_4x_images`.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from typing import Any
 from benchmarks.common import (
     FORMATS,
     Figures,
+    add_size,
     data_settings,
     describe_images,
     folder_bytes,
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--images", help="default: scikit-image's photographs")
     parser.add_argument("--whole", action="store_true", help="take the images as they are")
     parser.add_argument("--count", type=int, default=16, help="of mosaics")
+    add_size(parser)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
@@ -62,7 +65,8 @@ def main() -> None:
     runs: dict[str, list[Figures]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        files = image_files(args.images, root / "mosaics", 0 if args.whole else args.count)
+        count = 0 if args.whole else args.count
+        files = image_files(args.images, root / "mosaics", count, args.size)
         sources = {
             "": _linked(files, root / "source", 1),
             "_4x_images": _linked(files, root / "source-4x", 4),
@@ -109,7 +113,7 @@ def _div2k(ours: Figures, valid: Figures, cores: int) -> Figures:
 
 
 def _linked(files: list[Path], folder: Path, times: int) -> Path:
-    """A folder that holds every file so many times, under other names."""
+    """A folder that holds each file so many times, under different names."""
     folder.mkdir()
     for number in range(times):
         for file in files:

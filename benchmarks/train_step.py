@@ -1,11 +1,12 @@
 """What a training step costs, and what Ray, data, logging and checkpoints add to it.
 
-python -m benchmarks.train_step [--photographs FOLDER] [--mosaics 8] [--rounds 1] [--hr-crop 96]
+python -m benchmarks.train_step [--photographs FOLDER] [--mosaics 8] [--size 2040x1356] [--rounds 1]
+                                [--hr-crop 96]
 
-The paper's sizes (`configs/paper.yaml`; VGG19's weights are random, which costs the same) on images
-of DIV2K's size, for both phases, in turns: `jobs.train` as a person runs it, without validation
-images, and the same compiled steps and batches in a plain loop without Ray, which saves nothing.
-An epoch's figures come from metrics.jsonl; a phase's first epoch, which compiles, does not count.
+It trains the paper's networks (`configs/paper.yaml`) on images of DIV2K's size, in both phases.
+VGG19's weights are random, which costs the same. It measures `jobs.train` without validation
+images, and the same compiled steps and batches in a plain loop, without Ray and without saving. An
+epoch's figures come from metrics.jsonl. The first epoch of a phase compiles and does not count.
 """
 
 import argparse
@@ -20,7 +21,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Figures, data_settings, image_files, medians, print_result
+from benchmarks.common import (
+    Figures,
+    Size,
+    add_size,
+    data_settings,
+    image_files,
+    medians,
+    print_result,
+)
 from srgan.config import Config
 from srgan.config_file import load_config, parse_config
 
@@ -34,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs")
     parser.add_argument("--mosaics", type=int, default=8)
+    add_size(parser)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--hr-crop", type=int, default=96)
     parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
@@ -43,7 +53,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = _prepare(folder, args.photographs, args.mosaics)
+        config = _prepare(folder, args.photographs, args.mosaics, args.size)
         rounds = [_round(folder, number, args.hr_crop) for number in range(args.rounds)]
     result: dict[str, Any] = {
         "cpus": os.cpu_count(),
@@ -56,11 +66,11 @@ def main() -> None:
     print_result(result)
 
 
-def _prepare(folder: Path, photographs: str | None, mosaics: int) -> Config:
+def _prepare(folder: Path, photographs: str | None, mosaics: int, size: Size) -> Config:
     from data_pipeline.prepare.build import prepare
     from srgan.vgg import weight_shapes
 
-    image_files(photographs, folder / "images", mosaics)
+    image_files(photographs, folder / "images", mosaics, size)
     prepare(data_settings("arrow", folder / "images"), str(folder / "data"))
     draw = np.random.default_rng(0)
     np.savez(
@@ -68,7 +78,7 @@ def _prepare(folder: Path, photographs: str | None, mosaics: int) -> Config:
         **{
             key: draw.normal(0, 0.05, shape).astype(np.float32)
             for key, shape in weight_shapes("vgg54").items()
-        },
+        },  # type: ignore[arg-type]
     )
     return load_config(_ROOT / "configs/paper.yaml")
 

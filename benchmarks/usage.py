@@ -1,4 +1,4 @@
-"""What this process and those below it use, from Linux's /proc."""
+"""CPU time and memory of this process and of those below it, from Linux's /proc."""
 
 import os
 from pathlib import Path
@@ -22,13 +22,13 @@ def family() -> list[int]:
 
 
 def cpu_seconds() -> float:
-    """CPU time that the living members of the family have had, user and system."""
+    """CPU time of the living members of the family, user and system."""
     fields = map(_stat, family())
     return sum(int(user) + int(system) for *_, user, system in (f[:13] for f in fields)) / _TICKS
 
 
 def peak_megabytes(process: int) -> float:
-    """The most memory that a process has had resident, pages shared with others included."""
+    """The most resident memory that a process has had, shared pages included."""
     for line in (_PROC / str(process) / "status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

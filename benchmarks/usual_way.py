@@ -1,8 +1,8 @@
-"""The usual way, to compare with: sub-images as PNG files, cut and read by worker processes.
+"""The usual way, to compare with: worker processes cut sub-images to PNG files and read them.
 
-It cuts as BasicSR's `extract_subimages.py` (480/240, the last one flush with the edge, PNG
-compression 3) and reads as its paired data set (an HR and an LR file for every crop, flips and
-turns). One process a core, each with one OpenCV thread, fed by a pool that is never short of work.
+It cuts as BasicSR's `extract_subimages.py` does (480/240, the last one at the edge, PNG compression
+3) and reads as its paired data set does (an HR and an LR file for each crop, flips and turns). Each
+core has one process with one OpenCV thread, and a pool that always has work for it.
 """
 
 import random
@@ -16,7 +16,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from benchmarks.common import PATCH, PNG, SCALE, STRIDE, Image, read
+from benchmarks.common import PATCH, PNG, SCALE, STRIDE, read
+from data_pipeline.images import Image
 from data_pipeline.patches import aligned_patches, crop_to_multiple
 
 
