@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
+DEMO_CONFIG := configs/demo.yaml
+DEMO_EPOCHS := 10,20,30,40
 
 ADDRESS ?= http://127.0.0.1:8265
 
@@ -28,8 +30,8 @@ setup: .venv/.installed
 
 demo: setup
 	$(BIN)/python -m jobs.prepare --source samples --patch-size 96 --stride 24 --out $(DEMO)/data
-	$(BIN)/python -m jobs.train --config configs/demo.yaml --data $(DEMO)/data --run $(DEMO)/run
-	$(BIN)/python -m jobs.evaluate --run $(DEMO)/run --data $(DEMO)/data --epochs 10,20,30,40
+	$(BIN)/python -m jobs.train --config $(DEMO_CONFIG) --data $(DEMO)/data --run $(DEMO)/run
+	$(BIN)/python -m jobs.evaluate --run $(DEMO)/run --data $(DEMO)/data --epochs $(DEMO_EPOCHS)
 
 test: setup
 	$(BIN)/python -m pytest

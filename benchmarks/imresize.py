@@ -4,7 +4,6 @@ python -m benchmarks.imresize [--size 2040x1356] [--rounds 9]
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -12,7 +11,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from benchmarks.common import add_size
+from benchmarks.common import add_size, print_result
 from data_pipeline.imresize import imresize
 
 
@@ -38,8 +37,8 @@ def main() -> None:
             start = time.perf_counter()
             case()
             seconds[name].append(time.perf_counter() - start)
-    medians = {name: round(float(np.median(values)), 4) for name, values in seconds.items()}
-    print(json.dumps({"size": f"{width}x{height}", "cores": 1, **medians}))
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    print_result({"size": f"{width}x{height}", "cores": 1, **medians})
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from itertools import product
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.common import (
     FORMATS,
@@ -49,6 +49,8 @@ from data_pipeline.shards import ShardFormat
 
 _DIV2K_PAIRS = 32_592  # 480/240 on its 800 training images
 _DIV2K_VALID = 100
+
+_T = TypeVar("_T")
 
 
 def main() -> None:
@@ -73,13 +75,14 @@ def main() -> None:
         }
         for _ in range(args.rounds):
             runs["usual"].append(_usual(sources[""], root, args.cores))
-            for kind, (suffix, source) in product(FORMATS, sources.items()):
-                runs[kind + suffix].append(_alone(_ours, kind, source, root, args.cores))
+            for kind in FORMATS:
+                for suffix, found in _alone(_ours, kind, sources, root, args.cores).items():
+                    runs[kind + suffix].append(found)
         valid = _alone(_valid, sources[""], root)
         result |= describe_images(files)
-    for name, found in runs.items():
+    for name, rounds in runs.items():
         times = 4 if name.endswith("4x_images") else 1
-        result[name] = _rates(found, times * result["megapixels"])
+        result[name] = _rates(rounds, times * result["megapixels"])
     for kind in FORMATS:
         ours = result[kind]
         ours["times_usual"] = result["usual"]["seconds"] / ours["seconds"]
@@ -132,34 +135,39 @@ def _usual(source: Path, root: Path, cores: int) -> Figures:
         return {"start_seconds": start, **_timed(job, root)}
 
 
-def _alone(function: Callable[..., Figures], *arguments: object) -> Figures:
+def _alone(function: Callable[..., _T], *arguments: object) -> _T:
     """Calls it in a process of its own: Ray starts anew, and so does the memory's peak."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _ours(kind: ShardFormat, source: Path, root: Path, cores: int) -> Figures:
+def _ours(
+    kind: ShardFormat, sources: dict[str, Path], root: Path, cores: int
+) -> dict[str, Figures]:
+    """Figures of every source, the small one first, as memory is the most so far."""
     import ray
 
-    def job(folder: Path) -> int:
+    def job(folder: Path, source: Path) -> int:
         return prepare(data_settings(kind, source), str(folder)).num_patches
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     begin = time.perf_counter()
     ray.init("local", num_cpus=cores, include_dashboard=False, logging_level=logging.ERROR)
     start = time.perf_counter() - begin
-    first = _timed(job, root)
-    second = _timed(job, root)
-    workers = [peak_megabytes(pid) for pid in family() if title(pid).startswith("ray::")]
-    driver = peak_megabytes(os.getpid())
+    jobs = {suffix: partial(job, source=source) for suffix, source in sources.items()}
+    first = _timed(jobs[""], root)["seconds"]  # the workers import their modules
+    result: dict[str, Figures] = {}
+    for suffix, again in jobs.items():
+        figures = _timed(again, root)
+        workers = [peak_megabytes(pid) for pid in family() if title(pid).startswith("ray::")]
+        result[suffix] = {
+            **figures,
+            "worker_peak_mb": max(workers),
+            "driver_and_workers_peak_mb": peak_megabytes(os.getpid()) + sum(workers),
+        }
+    start += first - result[""]["seconds"]
     ray.shutdown()
-    return {
-        # The first time the workers import what they need.
-        "start_seconds": start + first["seconds"] - second["seconds"],
-        **second,
-        "worker_peak_mb": max(workers),
-        "driver_and_workers_peak_mb": driver + sum(workers),
-    }
+    return {suffix: {"start_seconds": start, **figures} for suffix, figures in result.items()}
 
 
 def _timed(job: Callable[[Path], int], root: Path) -> Figures:

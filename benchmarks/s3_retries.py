@@ -4,13 +4,13 @@ python -m benchmarks.s3_retries [--objects 60]    needs the dev extra: moto serv
 """
 
 import argparse
-import json
 import os
 import time
 
 import boto3
 from botocore.config import Config
 
+from benchmarks.common import print_result
 from tests.s3_servers import Fault, faulty, moto_server
 
 _BODY = b"x" * 2000
@@ -31,8 +31,8 @@ def main() -> None:
                     seconds = _seconds(proxy.server.endpoint, mode, objects)
                     result[f"{faults}_{mode}_seconds"] = seconds
             ratio = result[f"{faults}_adaptive_seconds"] / result[f"{faults}_standard_seconds"]
-            result[f"{faults}_adaptive_over_standard"] = round(ratio, 2)
-    print(json.dumps({"objects": objects, "every": 3, **result}))
+            result[f"{faults}_adaptive_over_standard"] = ratio
+    print_result({"objects": objects, "every": 3, **result})
 
 
 def _seconds(endpoint: str, mode: str, objects: int) -> float:
@@ -41,7 +41,7 @@ def _seconds(endpoint: str, mode: str, objects: int) -> float:
     start = time.monotonic()
     for number in range(objects):
         client.put_object(Bucket="bucket", Key=f"{mode}/{number}", Body=_BODY)
-    return round(time.monotonic() - start, 2)
+    return time.monotonic() - start
 
 
 if __name__ == "__main__":

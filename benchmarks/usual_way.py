@@ -24,7 +24,7 @@ from data_pipeline.patches import aligned_patches, crop_to_multiple
 def processes(count: int) -> ProcessPoolExecutor:
     """So many worker processes, once all have imported what they need."""
     context = get_context("spawn")
-    barrier = context.Barrier(count + 1, timeout=60)
+    barrier = context.Barrier(count + 1, timeout=600)
     pool = ProcessPoolExecutor(count, context, _start, (barrier,))
     for _ in range(count):
         pool.submit(len, "")  # each starts a process, as none is idle before the barrier

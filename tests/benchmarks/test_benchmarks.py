@@ -1,0 +1,144 @@
+"""Every benchmark runs on small sizes and prints the figures of its recorded result."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from importlib import import_module
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipeline.imresize import imresize
+from tests.conftest import ROOT, photograph
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def run(name: str, *arguments: str) -> dict:
+    """The figures of `python -m benchmarks.NAME`."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return checked(name, done.stdout)
+
+
+def checked(name: str, output: str) -> dict:
+    """The last line's object; its figures are those of the recorded result, and sane numbers."""
+    result = json.loads(output.splitlines()[-1])
+    if (RESULTS / f"{name}.json").exists() and name != "baselines":
+        recorded = json.loads((RESULTS / f"{name}.json").read_text())
+        assert names(result) == names(recorded)
+    for path, number in numbers(result):
+        assert math.isfinite(number), path
+        if re.search(r"seconds|per_second|bytes|pixels|times_usual|_mb$", path):
+            assert number >= 0, path
+    return result
+
+
+def names(value):
+    """An object's keys, and those of the objects in it."""
+    return {key: names(one) for key, one in value.items()} if isinstance(value, dict) else None
+
+
+def numbers(value, path=""):
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from numbers(one, f"{path}.{key}")
+    elif isinstance(value, list):
+        for one in value:
+            yield from numbers(one, path)
+    elif not isinstance(value, str):
+        yield path, value
+
+
+def test_every_benchmark_has_a_test():
+    programs = [
+        path.stem
+        for path in (ROOT / "benchmarks").glob("*.py")
+        if '__name__ == "__main__"' in path.read_text()
+    ]
+    assert {f"test_{name}" for name in programs} <= set(globals())
+
+
+def test_imresize():
+    result = run("imresize", "--size=204x136", "--rounds=1")
+    assert result["size"] == "204x136"
+    assert result["down_seconds"] > 0
+
+
+def test_s3_retries():
+    result = run("s3_retries", "--objects=3")
+    assert result["objects"] == 3
+    ratio = result["mixed_adaptive_seconds"] / result["mixed_standard_seconds"]
+    assert result["mixed_adaptive_over_standard"] == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_baselines(tmp_path, monkeypatch, capsys):
+    for folder in ("HR", "LR_x4"):
+        (tmp_path / "Set1" / folder).mkdir(parents=True)
+    hr = np.ascontiguousarray(photograph("astronaut.png")[:96, 200:320])
+    cv2.imwrite(str(tmp_path / "Set1/HR/astronaut.png"), hr)
+    cv2.imwrite(str(tmp_path / "Set1/LR_x4/astronaut.png"), imresize(hr, 0.25))
+    monkeypatch.setattr(sys, "argv", ["baselines", str(tmp_path / "Set1")])
+    import_module("benchmarks.baselines").main()
+    result = checked("baselines", capsys.readouterr().out)
+    recorded = json.loads((RESULTS / "baselines.json").read_text())
+    assert names(result["Set1"]) == names(recorded["Set5"])
+    nearest, bicubic = result["Set1"]["nearest"], result["Set1"]["bicubic"]
+    assert all(nearest[name] < bicubic[name] for name in nearest)
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_loader(monkeypatch, capsys):
+    arguments = ["--count=2", "--size=1200x960", "--steps=2", "--rounds=1"]
+    monkeypatch.setattr(sys, "argv", ["loader", *arguments])
+    import_module("benchmarks.loader").main()
+    result = checked("loader", capsys.readouterr().out)
+    assert result["pairs"] == result["arrow"]["pairs"] == 24
+    assert result["tfrecord_10x_shards"]["pairs"] == 240
+    assert result["open_1000_shards"]["shards"] == 1000
+
+
+@pytest.mark.slow
+def test_prepare():
+    arguments = ["--count=1", "--size=720x480", "--rounds=1", "--cores=1"]
+    result = run("prepare", *arguments)
+    for name in ("usual", "arrow", "tfrecord"):
+        assert result[name]["pairs"] == 2
+    assert result["arrow_4x_images"]["pairs"] == 8
+    assert result["arrow"]["bytes"] > 2 * 480 * 480 * 3
+
+
+@pytest.mark.slow
+def test_evaluate():
+    result = run("evaluate", "--images=2", "--scored=1", "--size=204x136")
+    assert result["baseline_images"] == 2
+    assert result["large_image_peak_megabytes"] > 50
+
+
+@pytest.mark.slow
+def test_train_step():
+    arguments = ["--mosaics=2", "--size=1200x960", "--rounds=1", "--hr-crop=32"]
+    result = run("train_step", *arguments)
+    assert result["hr_crop"] == 32
+    for phase in ("pretrain", "gan"):
+        figures = result[phase]
+        assert figures["seconds_per_step"] > 0
+        ratio = figures["seconds_per_step"] / figures["seconds_per_step_without_ray"]
+        assert figures["against_without_ray"] == pytest.approx(ratio, rel=0.01)
+
+
+@pytest.mark.slow
+def test_demo(tmp_path):
+    text = (ROOT / "configs/demo.yaml").read_text()
+    small = re.sub(r"epochs: \d+", "epochs: 1", re.sub(r"filters: \d+", "filters: 4", text))
+    (tmp_path / "small.yaml").write_text(small)
+    result = run("demo", f"DEMO_CONFIG={tmp_path}/small.yaml", "DEMO_EPOCHS=1")
+    assert result["steps"] == 95
+    scores = result["table"]
+    gain = scores["srgan"]["psnr_rgb"] - scores["bicubic"]["psnr_rgb"]
+    assert result["gain_over_bicubic_db"] == pytest.approx(gain, abs=0.01)
