@@ -114,9 +114,9 @@ def _task(run: Path, hr: Path, number: int) -> tuple[Any, ...]:
     from srgan.config_file import dump_config, load_config
     from srgan.evaluation.benchmark import folder_benchmark
     from srgan.evaluation.score_task import GeneratorFile, ScoreTask
+    from srgan.generator_file import save_generator
     from srgan.networks import generator
     from srgan.run_layout import VGG_KEY, generator_key
-    from srgan.upscale import save_generator
     from srgan.vgg import weight_shapes
 
     config = load_config(_ROOT / "configs/paper.yaml")

@@ -1,11 +1,9 @@
 """LR images -> SR images with a trained generator."""
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -14,9 +12,7 @@ import numpy.typing as npt
 
 from data_pipeline.images import Image
 from data_pipeline.platform.errors import UserError
-from data_pipeline.platform.hashing import sha256_hex
-from data_pipeline.platform.storage import Storage
-from srgan.networks import PixelShuffle  # also registers the layers that a saved generator holds
+from srgan.networks import PixelShuffle
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,15 +28,16 @@ _POINTWISE = (
 
 
 def super_resolve(generator: keras.Model, lr: Image) -> Image:
-    """Upscales one image; a large one in tiles, so that the memory is bounded.
+    """Upscales one image; a large image in tiles, so that the memory is bounded.
 
-    Most of the memory is spent behind the first sub-pixel stage, which sees few pixels: its tiles
-    are small and overlap little. The residual blocks before it see far, and run on large tiles.
-    Tiles overlap by what they see, and batch normalisation uses its moving statistics, so tiles
-    equal the whole image but for the rounding of sums: by at most one level, in very few values.
+    The layers from the first sub-pixel stage on take most of the memory, and their receptive field
+    is small: they run on small tiles that overlap little. The residual blocks before it have a
+    large receptive field and run on large tiles. Tiles overlap by the receptive field, and batch
+    normalisation uses its moving statistics. So tiles give the same SR as the whole image, except
+    for the rounding of sums: very few values differ, by one level at most.
 
     Args:
-        generator: From [1, h, w, 3] in [0, 1] to [1, H, W, 3] in [-1, 1].
+        generator: Maps float [1, h, w, 3] in [0, 1] to [1, H, W, 3] in [-1, 1].
         lr: uint8 [h, w, 3] RGB.
 
     Returns:
@@ -48,7 +45,7 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
 
     Raises:
         UserError: If the generator makes values that are not finite, or the image is large and
-            the network is none of `srgan.networks`.
+            the network has layers that `srgan.networks` does not use.
     """
     pixels = lr.astype(np.float32) / 255
     if max(lr.shape[:2]) <= _TAIL_TILE:
@@ -69,17 +66,17 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
 
 
 def in_tiles(function: Callable[[Any], Image], image: Any, *, halo: int, side: int) -> Image:
-    """Applies a function to overlapping windows of an image and joins what it makes of them.
+    """Applies a function to overlapping windows of an image and joins the results.
 
     Args:
-        function: From [h, w, C] to [h * scale, w * scale, D]; a pixel of its result depends on
-            pixels of the window that are at most `halo` away.
+        function: Maps [h, w, C] to [h * scale, w * scale, D]. A pixel of the result depends only
+            on pixels of the window that are at most `halo` away.
         image: [H, W, C].
         halo: In pixels of the image.
-        side: Of the largest window; no less than four halos are taken.
+        side: Largest side of a window, in pixels; at least four halos are used.
 
     Returns:
-        [H * scale, W * scale, D]: as of the whole image.
+        [H * scale, W * scale, D], equal to `function(image)`.
     """
     height, width = image.shape[:2]
     rows = []
@@ -98,9 +95,10 @@ def in_tiles(function: Callable[[Any], Image], image: Any, *, halo: int, side: i
 
 
 def _windows(length: int, halo: int, side: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """Start and end of as few windows as can be, all of one size, and the part that each fills.
+    """Start and end of each window, and the part of the result that it fills.
 
-    They overlap by two halos at least, so that none is used nearer to its cut than a halo.
+    There are as few windows as possible, all of one size. They overlap by at least two halos, so
+    the part that a window fills is at least a halo away from where the window cuts the image.
     """
     most = max(side, 4 * halo)
     if length <= most:
@@ -115,9 +113,9 @@ def _windows(length: int, halo: int, side: int) -> Iterator[tuple[int, int, tupl
 
 
 class _Parts(NamedTuple):
-    """A generator in two: up to the first sub-pixel stage, and from there.
+    """A generator in two parts: up to the first sub-pixel stage, and from there on.
 
-    The radii say how far each part sees, in LR pixels.
+    The radii are those of the parts' receptive fields, in LR pixels.
     """
 
     trunk: keras.Model
@@ -149,78 +147,15 @@ def _split(generator: keras.Model) -> _Parts:
 
 
 def _predict(network: keras.Model, image: Any) -> Floats:
-    # As a graph, which frees what it has used, an image takes a quarter of the memory; XLA,
-    # Keras's choice on a GPU, would compile it for every size of image.
+    # A graph frees what it has used: it takes a quarter of the memory. XLA, which Keras chooses
+    # on a GPU, would compile again for every image size.
     network.jit_compile = False
     return np.asarray(network.predict_on_batch(image[None])[0])
 
 
 def _levels(sr: Floats) -> Image:
-    """[-1, 1] -> uint8."""
+    """SR in [-1, 1] -> uint8, rounded half up."""
     if not np.isfinite(sr).all():
         raise UserError("the generator makes values that are not finite; take another epoch's")
     levels: Image = np.clip(np.floor((sr + 1) * 127.5 + 0.5), 0, 255).astype(np.uint8)
     return levels
-
-
-def save_generator(generator: keras.Model, storage: Storage, key: str) -> None:
-    """Writes a generator to RUN, whole or not at all."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "generator.keras")  # Keras asks for this suffix
-        generator.save(file)
-        storage.write(key, file.read_bytes())
-
-
-def load_generator(storage: Storage, key: str, *, sha256: str | None = None) -> keras.Model:
-    """Loads a generator in Keras's safe mode.
-
-    Args:
-        storage: Where it is.
-        key: Its key there.
-        sha256: Of the file that is expected, if one is.
-
-    Raises:
-        UserError: If there is none, or it is damaged, another one or no super-resolution
-            generator.
-    """
-    where = f"{storage.uri}/{key}"
-    if storage.size(key) is None:
-        raise UserError(f"{where}: no such generator")
-    data = storage.read(key)
-    if sha256 not in (None, sha256_hex(data)):
-        raise UserError(f"{where}: was written anew meanwhile; run the same command again")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "generator.keras")
-        file.write_bytes(data)
-        try:
-            model = keras.saving.load_model(file, compile=False, safe_mode=True)
-        except Exception as error:  # Keras raises many kinds for a damaged file
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{where}: is no generator that Keras can load: {reason}") from error
-    shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
-    if shapes != ((None, None, None, 3), (None, None, None, 3)):
-        raise UserError(f"{where}: maps {shapes[0]} to {shapes[1]}, so it is no generator")
-    return model
-
-
-def architecture(network: keras.Model) -> list[tuple[str, list[tuple[int, ...]]]]:
-    """What tells networks apart: every layer's kind and the shapes of its weights."""
-    return [
-        (type(layer).__name__, [tuple(weight.shape) for weight in layer.weights])
-        for layer in network.layers
-    ]
-
-
-def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) -> None:
-    """Sets a generator's weights to those of a stored one, which errors call `name`.
-
-    Raises:
-        UserError: As `load_generator`, and if the stored one has another size.
-    """
-    weights = load_generator(storage, key).get_weights()
-    if [value.shape for value in weights] != [value.shape for value in generator.get_weights()]:
-        raise UserError(
-            f"{name}: is a generator of another size than the configuration's; set "
-            "generator.blocks, filters and batch_norm to its own, or pass another one"
-        )
-    generator.set_weights(weights)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from data_pipeline.images import encode_png
 from data_pipeline.platform.storage import Storage
 from srgan.config import Config, Precision
+from srgan.generator_file import save_generator
 from srgan.metrics_log import MetricsLog
 from srgan.networks import generator
 from srgan.run_layout import generator_key, phase_generator_key, samples_key
@@ -19,7 +20,6 @@ from srgan.training.phases import Phase
 from srgan.training.state import dtype_policy
 from srgan.training.tensorboard import write_tensorboard
 from srgan.training.validation import Validation
-from srgan.upscale import save_generator
 
 _log = logging.getLogger(__name__)
 

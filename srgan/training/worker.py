@@ -13,6 +13,7 @@ from data_pipeline.platform.logs import configure_logging
 from data_pipeline.platform.storage import Storage
 from srgan.config import Config, needed_extractors
 from srgan.evaluation.benchmark import data_benchmark
+from srgan.generator_file import load_weights
 from srgan.run_layout import CONFIG_KEY, INITIAL_KEY
 from srgan.training.checkpoint import (
     Checkpoint,
@@ -28,7 +29,6 @@ from srgan.training.saving import Saver
 from srgan.training.state import build_networks, dtype_policy
 from srgan.training.strategy import configure_devices, make_strategy
 from srgan.training.validation import Validation
-from srgan.upscale import load_weights
 from srgan.vgg import FeatureExtractor
 from srgan.vgg_weights import read_vgg_weights
 

@@ -20,9 +20,9 @@ import ray
 from data_pipeline.images import decode_image
 from data_pipeline.platform.storage import open_storage
 from data_pipeline.prepare.build import prepare
+from srgan.generator_file import save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
-from srgan.upscale import save_generator
 from tests.conftest import data_settings, photograph
 from tests.integration.test_path import finish, start, wait_until
 

@@ -6,8 +6,9 @@ import pytest
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
+from srgan.generator_file import load_weights, save_generator
 from srgan.networks import generator
-from srgan.upscale import in_tiles, load_weights, save_generator, super_resolve
+from srgan.upscale import in_tiles, super_resolve
 from tests.conftest import photograph
 
 

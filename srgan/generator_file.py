@@ -1,0 +1,76 @@
+"""Generators as files of a RUN: written, loaded and compared with a network."""
+
+import tempfile
+from pathlib import Path
+
+import keras
+
+import srgan.networks  # noqa: F401  registers the layers that a generator's file names
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.hashing import sha256_hex
+from data_pipeline.platform.storage import Storage
+
+_FILE = "generator.keras"  # Keras requires this suffix
+
+
+def save_generator(generator: keras.Model, storage: Storage, key: str) -> None:
+    """Writes a generator to RUN, whole or not at all."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, _FILE)
+        generator.save(file)
+        storage.write(key, file.read_bytes())
+
+
+def load_generator(storage: Storage, key: str, *, sha256: str | None = None) -> keras.Model:
+    """Loads a generator in Keras's safe mode.
+
+    Args:
+        storage: Where the file is.
+        key: The file's key there.
+        sha256: The sha256 that the file must have; None accepts any.
+
+    Raises:
+        UserError: If there is no such file, its sha256 is another one, it is damaged, or it does
+            not map RGB images to RGB images.
+    """
+    where = f"{storage.uri}/{key}"
+    if storage.size(key) is None:
+        raise UserError(f"{where}: no such generator")
+    data = storage.read(key)
+    if sha256 not in (None, sha256_hex(data)):
+        raise UserError(f"{where}: was written anew meanwhile; run the same command again")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, _FILE)
+        file.write_bytes(data)
+        try:
+            model = keras.saving.load_model(file, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises many kinds for a damaged file
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{where}: is no generator that Keras can load: {reason}") from error
+    shapes = (getattr(model, "input_shape", None), getattr(model, "output_shape", None))
+    if shapes != ((None, None, None, 3), (None, None, None, 3)):
+        raise UserError(f"{where}: maps {shapes[0]} to {shapes[1]}, so it is no generator")
+    return model
+
+
+def architecture(network: keras.Model) -> list[tuple[str, list[tuple[int, ...]]]]:
+    """Every layer's kind and the shapes of its weights; equal for networks of one architecture."""
+    return [
+        (type(layer).__name__, [tuple(weight.shape) for weight in layer.weights])
+        for layer in network.layers
+    ]
+
+
+def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) -> None:
+    """Sets a generator's weights to those of a stored one; error messages call it `name`.
+
+    Raises:
+        UserError: As `load_generator`, and if the stored generator has another size.
+    """
+    weights = load_generator(storage, key).get_weights()
+    if [value.shape for value in weights] != [value.shape for value in generator.get_weights()]:
+        raise UserError(
+            f"{name}: is a generator of another size than the configuration's; set "
+            "generator.blocks, filters and batch_norm to its own, or pass another one"
+        )
+    generator.set_weights(weights)
