@@ -1,6 +1,6 @@
 """Scores nearest, bicubic, a run's generators and HR: tables, pictures and a report.
 
-Exit code 3: everything is written, and a limit of --fail-below or --fail-drop is broken.
+Exit code 3: everything is written, but a limit of --fail-below or --fail-drop is broken.
 """
 
 import argparse
@@ -41,27 +41,38 @@ def _limit(text: str) -> Limit:
 def main() -> None:
     """Reads the arguments, evaluates and prints the table."""
     parser = Parser(prog="python -m jobs.evaluate", description=__doc__)
-    parser.add_argument("--run", help="whose generators to score; without it only baselines")
+    parser.add_argument(
+        "--run", help="the RUN whose generators to score; without it only the baselines"
+    )
     images = parser.add_mutually_exclusive_group()
     images.add_argument(
         "--data",
         help="score the validation images of a prepared data set (default: the one of --run)",
     )
     images.add_argument("--hr", metavar="URI", help="score a folder of HR images")
-    parser.add_argument("--lr", metavar="URI", help="their LR images; else made with --kernel")
+    parser.add_argument(
+        "--lr", metavar="URI", help="their LR images; without it, LR is made with --kernel"
+    )
     parser.add_argument(
         "--out", metavar="URI", help="where the results go (default: RUN/evaluation/<name>)"
     )
     parser.add_argument(
-        "--epochs", type=_epoch_list, metavar="N,N,...", help="default: all that RUN has"
+        "--epochs",
+        type=_epoch_list,
+        metavar="N,N,...",
+        help="the epochs to score (default: all that RUN has)",
     )
     parser.add_argument(
         "--kernel",
         choices=typing.get_args(Kernel),
-        help="of the bicubic baseline and of generated LR (default: DATA's, else matlab)",
+        help="kernel of the bicubic baseline and of LR that is made (default: DATA's, else matlab)",
     )
     parser.add_argument(
-        "--compare", nargs="+", default=[], metavar="RUN", help="more runs, in one table and report"
+        "--compare",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="more runs, to put into one table and report",
     )
     parser.add_argument(
         "--fail-below",
@@ -69,7 +80,7 @@ def main() -> None:
         action="append",
         default=[],
         metavar="METRIC=VALUE",
-        help="exit with 3 if the newest epoch scores less: " + ", ".join(JUDGED),
+        help="exit with 3 if the newest epoch scores less; METRIC is one of " + ", ".join(JUDGED),
     )
     parser.add_argument(
         "--fail-drop",
@@ -77,10 +88,12 @@ def main() -> None:
         action="append",
         default=[],
         metavar="METRIC=DROP",
-        help="exit with 3 if it scores that much less than the epoch before it in the table",
+        help="exit with 3 if it scores more than DROP less than the epoch before it in the table",
     )
     parser.add_argument(
-        "--drop-from", metavar="RUN", help="compare --fail-drop with this run's newest epoch"
+        "--drop-from",
+        metavar="RUN",
+        help="measure --fail-drop from this run's newest epoch instead",
     )
     args = parser.parse_args()
     if args.lr and not args.hr:
@@ -100,7 +113,7 @@ def main() -> None:
         if args.hr
         else data_benchmark(args.data or open_run(args.run).data_uri, kernel)
     )
-    outcome = evaluate(
+    summary = evaluate(
         benchmark,
         run_uri=args.run,
         out_uri=args.out,
@@ -108,9 +121,9 @@ def main() -> None:
         compare=args.compare,
         limits=Limits(args.fail_below, args.fail_drop, args.drop_from),
     )
-    print(outcome.table)
-    print(f"more in {outcome.uri}")
-    if outcome.alerts:
+    print(summary.table)
+    print(f"more in {summary.uri}")
+    if summary.alerts:
         sys.exit(3)
 
 

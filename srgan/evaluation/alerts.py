@@ -1,17 +1,17 @@
-"""What makes a nightly evaluation fail: a generator that scores too low, or lower than before."""
+"""The limits that make a nightly evaluation fail: a score too low, or lower than before."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from srgan.evaluation.measures import MEASURES
-from srgan.evaluation.table import SRGAN, Means, Scored, epochs_of
+from srgan.evaluation.table import SRGAN, Means, TableRun, epochs_of
 
 JUDGED = tuple(measure.key for measure in MEASURES if measure.higher_is_better)
-"""What limits are for: these measures are never absent, and lower is worse."""
+"""The measures that can have a limit: they are never absent, and lower is worse."""
 
 
 class Limit(NamedTuple):
-    """A measure's key, and the least value or the largest drop that is accepted."""
+    """A measure's key, and the smallest value or the largest drop that is accepted."""
 
     measure: str
     value: float
@@ -23,16 +23,16 @@ def find_alerts(
     epoch: int | None,
     below: Sequence[Limit],
     drop: Sequence[Limit],
-    reference: Scored | None,
+    reference: TableRun | None,
 ) -> list[str]:
     """One line for every limit that a generator breaks.
 
     Args:
-        means: The run's.
-        epoch: Of the generator that is judged; None, where there is none yet, breaks no limit.
-        below: Least values.
-        drop: Largest drops from the row before it in the table.
-        reference: Another run: drops are from its newest epoch instead.
+        means: The run's means.
+        epoch: The epoch of the generator to judge; None, if there is none yet, breaks no limit.
+        below: Smallest values that are accepted.
+        drop: Largest drops that are accepted, from the row before it in the table.
+        reference: Another run; if given, drops are measured from its newest epoch instead.
     """
     if epoch is None:
         return []
@@ -40,7 +40,7 @@ def find_alerts(
     alerts = [
         f"epoch {epoch}: {key} is {values[key]:.4f}, below {least:g}"
         for key, least in below
-        if not values[key] >= least  # also what is not a number
+        if not values[key] >= least  # NaN breaks it too
     ]
     if reference:
         name, others, earlier = f"{reference.name}'s ", reference.means, epochs_of(reference.means)

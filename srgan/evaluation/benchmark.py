@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from data_pipeline.images import Image, ImageError, as_rgb, decode_image, describe_size
-from data_pipeline.imresize import Kernel, imresize
+from data_pipeline.imresize import Kernel, enlarge_nearest, imresize
 from data_pipeline.manifest import require_manifest
 from data_pipeline.patches import crop_to_multiple, is_pair
 from data_pipeline.platform.errors import UserError
@@ -15,11 +15,11 @@ from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import ReadableStorage, in_threads, open_storage
 from data_pipeline.prepare.sources import open_source
 from srgan.evaluation.measures import MEASURES
-from srgan.evaluation.psnr_ssim import Scores, psnr, score
+from srgan.evaluation.psnr_ssim import PsnrSsim, psnr, score
+from srgan.evaluation.table import BICUBIC, NEAREST
 
 if TYPE_CHECKING:
     import keras
-
 
 _LR_CUT = 2
 
@@ -31,11 +31,21 @@ class Pair(NamedTuple):
     hr: Image
     lr: Image
 
+    @property
+    def scale(self) -> int:
+        """HR side over LR side."""
+        return int(self.hr.shape[0] // self.lr.shape[0])
 
-class File(NamedTuple):
-    """An image: its name in the tables, its storage, its key and, if known, sha256 there.
 
-    `fix` is what to do where it is another one.
+class ImageFile(NamedTuple):
+    """An image's file.
+
+    Attributes:
+        name: The image's name in the tables.
+        storage: Where the file is.
+        key: Its key there.
+        sha256: Its sha256, if it is known.
+        fix: What the user should do if its sha256 is another one.
     """
 
     name: str
@@ -46,11 +56,11 @@ class File(NamedTuple):
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """Where the file is, for messages."""
         return f"{self.storage.uri}/{self.key}"
 
     def read(self) -> bytes:
-        """The file's bytes. Raises UserError if they are gone or not what the manifest says."""
+        """The file's bytes. Raises UserError if it is gone or its sha256 is another one."""
         try:
             data = self.storage.read(self.key)
         except OSError as error:
@@ -61,7 +71,7 @@ class File(NamedTuple):
         return data
 
     def decode(self) -> Image:
-        """uint8 [H, W, 1 or 3]. Raises UserError as `read`, and if it does not decode."""
+        """uint8 [H, W, 1 or 3]. Raises UserError as `read` does, and if it does not decode."""
         try:
             return decode_image(self.read())
         except ImageError as error:
@@ -72,29 +82,30 @@ class Benchmark(NamedTuple):
     """A named list of image pairs, decoded one by one.
 
     Attributes:
-        name: Names the results' folder.
+        name: The name of the results' folder.
         scale: HR side over LR side.
-        lr_kernel: What made the LR images; None for LR files of unknown origin.
-        kernel: Of the bicubic baseline.
+        lr_kernel: The kernel that made the LR images; None for LR files of unknown origin.
+        kernel: The kernel of the bicubic baseline and of LR that is made from HR.
         hr: HR files.
-        lr: LR files likewise, or None where LR is generated from HR.
+        lr: LR files in the same order, or None where LR is made from HR.
     """
 
     name: str
     scale: int
     lr_kernel: Kernel | None
     kernel: Kernel
-    hr: tuple[File, ...]
-    lr: tuple[File, ...] | None
+    hr: tuple[ImageFile, ...]
+    lr: tuple[ImageFile, ...] | None
 
     def with_sha256(self) -> "Benchmark":
-        """The same with the sha256 of every file: reads those of which it is not known."""
+        """The same with the sha256 of every file; reads the files whose sha256 is not known."""
         hr, lr = (tuple(in_threads(_with_sha256, files)) for files in (self.hr, self.lr or ()))
         return self._replace(hr=hr, lr=lr or None)
 
     def protocol(self) -> dict[str, Any]:
-        """What the tables of two runs must share to be compared.
+        """What must be equal so that the tables of two runs can be compared.
 
+        It is stored with the scores: another text here makes stored scores another protocol's.
         Every file's sha256 must be known.
         """
         files = [f"{file.name} {file.sha256}" for file in (*self.hr, *(self.lr or ()))]
@@ -110,12 +121,12 @@ class Benchmark(NamedTuple):
         }
 
     def part(self, start: int, count: int) -> "Benchmark":
-        """At most `count` images from `start` on."""
+        """The images from number `start` on, at most `count` of them."""
         part = slice(start, start + count)
         return self._replace(hr=self.hr[part], lr=self.lr and self.lr[part])
 
     def pair(self, number: int) -> Pair:
-        """Decodes the pair `number`; LR is generated where there are no LR files.
+        """Decodes the pair `number`; makes LR where there are no LR files.
 
         Raises:
             UserError: Naming the file that does not decode, or the two that do not match.
@@ -137,11 +148,13 @@ class Benchmark(NamedTuple):
 def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
     """The validation images of a prepared data set.
 
-    Its LR images are used unless `kernel` is another than the one that made them: LR is generated
-    with it then. None means that one for the bicubic baseline too.
+    Args:
+        uri: DATA.
+        kernel: The kernel of the bicubic baseline; None takes the one that made DATA's LR. Where it
+            is another one than that, LR is made with it from HR; DATA's LR is not used.
 
     Raises:
-        UserError: If DATA is no finished data set or has no validation images.
+        UserError: If DATA is not a finished data set or has no validation images.
     """
     storage = open_storage(uri)
     manifest = require_manifest(storage)
@@ -152,8 +165,12 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
     settings = manifest.settings
     made_by = None if settings.valid_lr_source else settings.kernel
     fix = "delete it and run the same jobs.prepare command again to restore it"
-    hr = tuple(File(one.name, storage, one.hr.path, one.hr.sha256, fix) for one in manifest.valid)
-    lr = tuple(File(one.name, storage, one.lr.path, one.lr.sha256, fix) for one in manifest.valid)
+    hr = tuple(
+        ImageFile(one.name, storage, one.hr.path, one.hr.sha256, fix) for one in manifest.valid
+    )
+    lr = tuple(
+        ImageFile(one.name, storage, one.lr.path, one.lr.sha256, fix) for one in manifest.valid
+    )
     return Benchmark(
         name=PurePosixPath(storage.uri).name,
         scale=settings.scale,
@@ -165,18 +182,21 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
 
 
 def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Kernel) -> Benchmark:
-    """A folder of HR images, with the LR images of the same names or LR made by `kernel`.
+    """A folder of HR images.
 
-    The bicubic baseline is of the same kernel.
-
-    An LR file may carry the usual suffix: 0801x4.png belongs to 0801.png.
+    Args:
+        hr_uri: The folder.
+        lr_uri: The folder of their LR images, which have the same names, with or without the usual
+            suffix: 0801x4.png belongs to 0801.png. None makes LR from HR.
+        scale: HR side over LR side.
+        kernel: The kernel of the bicubic baseline and of LR that is made.
 
     Raises:
         UserError: If a folder is missing or empty, or an HR image has no LR image.
     """
     source = open_source(hr_uri, "valid", lr_uri=lr_uri, scale=scale)
     lr = tuple(
-        File(image.name, source.lr_storage, image.lr.key)
+        ImageFile(image.name, source.lr_storage, image.lr.key)
         for image in source.images
         if image.lr and source.lr_storage
     )
@@ -186,18 +206,26 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
         scale=scale,
         lr_kernel=None if lr else kernel,
         kernel=kernel,
-        hr=tuple(File(image.name, source.storage, image.hr.key) for image in source.images),
+        hr=tuple(ImageFile(image.name, source.storage, image.hr.key) for image in source.images),
         lr=lr or None,
     )
 
 
-def _with_sha256(file: File) -> File:
+def _with_sha256(file: ImageFile) -> ImageFile:
     return file if file.sha256 else file._replace(sha256=sha256_hex(file.read()))
+
+
+def baselines(pair: Pair, kernel: Kernel) -> dict[str, Image]:
+    """Nearest and bicubic enlargements of the pair's LR, of HR's shape, by method."""
+    return {
+        NEAREST: enlarge_nearest(pair.lr, pair.scale),
+        BICUBIC: imresize(pair.lr, pair.scale, kernel),
+    }
 
 
 def upscale_pair(generator: "keras.Model", pair: Pair) -> Image:
     """SR of the pair's LR, of HR's shape; for a grey image the mean of the generator's channels."""
-    from srgan.upscale import super_resolve  # imports TensorFlow, which baselines do without
+    from srgan.upscale import super_resolve  # imports TensorFlow, which the baselines do not need
 
     sr = super_resolve(generator, as_rgb(pair.lr))
     if pair.hr.shape[2] == 1:
@@ -205,26 +233,26 @@ def upscale_pair(generator: "keras.Model", pair: Pair) -> Image:
     return sr
 
 
-def score_pair(pair: Pair, image: Image) -> Scores:
-    """Scores an image of HR's shape, with a border of the scale.
+def score_pair(pair: Pair, image: Image) -> PsnrSsim:
+    """Scores an image of HR's shape; cuts a border as wide as the scale.
 
     Raises:
         UserError: If the pair is too small to be scored.
     """
     try:
-        return score(pair.hr, image, border=pair.hr.shape[0] // pair.lr.shape[0])
+        return score(pair.hr, image, border=pair.scale)
     except ValueError as error:
         raise UserError(f"{pair.name}: {error}; leave it out") from error
 
 
 def lr_consistency(pair: Pair, image: Image, kernel: Kernel) -> float:
-    """PSNR in dB between an image of HR's shape, downscaled, and the pair's LR.
+    """PSNR in dB between the pair's LR and an image of HR's shape, downscaled to it.
 
-    What is lost in it are colours and low frequencies, which LR determines. Two LR pixels are cut
-    from every side: what is beyond the edge, which kernels treat differently, does not reach them.
+    LR determines colours and low frequencies; the value is low when the image has others. Two LR
+    pixels are cut from every side, because kernels differ in how they continue an image beyond its
+    edge.
     """
-    scale = pair.hr.shape[0] // pair.lr.shape[0]
     cut = min(_LR_CUT, (min(pair.lr.shape[:2]) - 1) // 2)
     inner = slice(cut, -cut or None)
-    lr = imresize(image, Fraction(1, scale), kernel)
+    lr = imresize(image, Fraction(1, pair.scale), kernel)
     return psnr(pair.lr[inner, inner], lr[inner, inner])

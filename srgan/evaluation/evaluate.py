@@ -1,4 +1,4 @@
-"""An evaluation: scores what is new, then writes tables, report and history."""
+"""An evaluation: scores what is new, then writes the tables, the report and the history."""
 
 import datetime
 import logging
@@ -11,26 +11,37 @@ from data_pipeline.platform.storage import open_storage
 from srgan.evaluation.alerts import Limit, find_alerts
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.history import write_record
-from srgan.evaluation.results import Evaluated, Subject, write_comparison, write_results
+from srgan.evaluation.results import RunEvaluation, write_comparison, write_results
 from srgan.evaluation.run_reader import find_generators, open_run
-from srgan.evaluation.score_files import BASELINES, read_score_sets
-from srgan.evaluation.score_jobs import Evaluation, score_missing
-from srgan.evaluation.table import epochs_of
-from srgan.metrics_log import read_metrics
+from srgan.evaluation.score_files import BASELINES, read_score_files
+from srgan.evaluation.score_jobs import score_missing
+from srgan.evaluation.table import TableRun, epochs_of
 
 _log = logging.getLogger(__name__)
 
 
 class Limits(NamedTuple):
-    """What makes an evaluation fail, see `find_alerts`; `reference` is a RUN to compare with."""
+    """What makes an evaluation fail; see `find_alerts`.
+
+    Attributes:
+        below: Smallest values that are accepted.
+        drop: Largest drops that are accepted.
+        reference: Another RUN, if drops are measured from its newest epoch.
+    """
 
     below: Sequence[Limit] = ()
     drop: Sequence[Limit] = ()
     reference: str | None = None
 
 
-class EvaluationResult(NamedTuple):
-    """Where the results are, the table in Markdown, and a line for every limit that is broken."""
+class EvaluationSummary(NamedTuple):
+    """What an evaluation tells its caller.
+
+    Attributes:
+        uri: Where the results are.
+        table: The tables in Markdown.
+        alerts: A line for every limit that is broken.
+    """
 
     uri: str
     table: str
@@ -45,68 +56,67 @@ def evaluate(
     epochs: Sequence[int] | None,
     compare: Sequence[str] = (),
     limits: Limits | None = None,
-) -> EvaluationResult:
-    """Scores what has no scores yet, and writes tables and a report of everything.
+) -> EvaluationSummary:
+    """Scores what has no scores yet, and writes the tables and the report of everything.
 
     Args:
         benchmark: The images.
-        run_uri: RUN whose generators to score; None scores the baselines alone.
+        run_uri: The RUN whose generators to score; None scores the baselines alone.
         out_uri: Where the results go; None means RUN/evaluation/<benchmark's name>.
-        epochs: Epochs to score; None means all that RUN has.
-        compare: Other RUNs, which are scored likewise and put into one table and report with the
-            first. Their results go to their own RUN/evaluation, or below `out_uri`.
-        limits: What to alert of, in the log too, after everything is written.
-
-    Returns:
-        What was found.
+        epochs: The epochs to score; None means all that RUN has.
+        compare: Other RUNs. They are scored in the same way, and put into one table and one report
+            with the first. Their results go to their own RUN/evaluation, or below `out_uri`.
+        limits: When to alert, in the result and in the log, after everything is written.
 
     Raises:
-        UserError: If an image, a generator or an epoch is missing or wrong, or the results there
-            were made by another protocol. What could be scored is kept, in the tables, and judged.
-        JobFailedError: If workers fail again and again; likewise.
+        UserError: If an image, a generator or an epoch is missing or wrong, or the results in
+            `out_uri` were made by another protocol. What could be scored is kept, is in the
+            tables, and is judged.
+        JobFailedError: If workers fail again and again; what could be scored is kept likewise.
     """
     if out_uri is None and run_uri is None:
         raise UserError("--out is missing: without --run there is no other place for the results")
     limits = limits or Limits()
     benchmark = benchmark.with_sha256()
-    subjects = [
-        _subject(uri, _place(benchmark, uri, out_uri, is_first=number == 0))
+    evaluations = [
+        _open_evaluation(uri, _place(benchmark, uri, out_uri, is_first=number == 0))
         for number, uri in enumerate([run_uri, *compare])
     ]
-    if len({one.out.uri for one in subjects}) < len(subjects):
+    if len({one.out.uri for one in evaluations}) < len(evaluations):
         raise UserError("--compare: names a run twice; pass different ones")
     reference = None
     if limits.reference:
         place = _place(benchmark, limits.reference, out_uri, is_first=False)
-        reference = _subject(limits.reference, place)
-    for one in subjects:
+        reference = _open_evaluation(limits.reference, place)
+    for one in evaluations:
         _check_epochs(one, epochs)
-    first, problem = _evaluate_one(benchmark, subjects[0], epochs)
+    first, problem = _evaluate_one(benchmark, evaluations[0], epochs)
     alerts = []
     if run_uri:
-        other = None
         if reference:
             newest = [one.epoch for one in reference.generators.values() if one.epoch][-1:]
-            other, other_problem = _evaluate_one(benchmark, reference, newest)
-            problem = problem or other_problem
-        alerts = _judge(first, epochs, limits, other)
+            reference, reference_problem = _evaluate_one(benchmark, reference, newest)
+            problem = problem or reference_problem
+        alerts = _judge(first, epochs, limits, reference)
     if problem:
         raise problem
-    out = first.subject.out
     if not compare:
-        return EvaluationResult(out.uri, out.read("psnr.md").decode(), alerts)
+        return EvaluationSummary(first.out.uri, first.out.read("psnr.md").decode(), alerts)
     evaluated = [first]
-    for one in subjects[1:]:
+    for one in evaluations[1:]:
         another, problem = _evaluate_one(benchmark, one, epochs)
         if problem:
             raise problem
         evaluated.append(another)
-    table = write_comparison(_distinct(evaluated), benchmark, benchmark.protocol())
-    return EvaluationResult(f"{out.uri}/compare", table, alerts)
+    table = write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
+    return EvaluationSummary(f"{first.out.uri}/compare", table, alerts)
 
 
 def _judge(
-    judged: Evaluated, epochs: Sequence[int] | None, limits: Limits, other: Evaluated | None
+    judged: RunEvaluation,
+    epochs: Sequence[int] | None,
+    limits: Limits,
+    reference: RunEvaluation | None,
 ) -> list[str]:
     """Judges the newest epoch, of those asked for, and adds it to the history."""
     scored = epochs_of(judged.means)
@@ -116,12 +126,12 @@ def _judge(
         epoch=epoch,
         below=limits.below,
         drop=limits.drop,
-        reference=other.scored if other else None,
+        reference=TableRun(reference.name, reference.means) if reference else None,
     )
     for alert in alerts:
         _log.warning("alert: %s", alert)
     now = datetime.datetime.now(datetime.timezone.utc)
-    write_record(judged.subject.out, now, judged.means, epoch=epoch, alerts=alerts)
+    write_record(judged.out, now, judged.means, epoch=epoch, alerts=alerts)
     return alerts
 
 
@@ -133,73 +143,76 @@ def _place(benchmark: Benchmark, uri: str | None, out_uri: str | None, *, is_fir
     return out_uri if is_first else f"{open_storage(out_uri).uri}/compare/{name}"
 
 
-def _subject(uri: str | None, place: str) -> Subject:
+def _open_evaluation(uri: str | None, place: str) -> RunEvaluation:
+    """An evaluation of RUN, or of the baselines alone, that has not read its scores yet."""
     if uri is None:
-        return Subject(BASELINES, open_storage(place), None, {}, [])
+        return RunEvaluation(BASELINES, open_storage(place), None, {}, {}, {})
     run = open_run(uri)
     generators = {one.name: one for one in find_generators(run)}
     name = PurePosixPath(run.storage.uri).name
-    return Subject(name, open_storage(place), run, generators, read_metrics(run.storage))
+    return RunEvaluation(name, open_storage(place), run, generators, {}, {})
 
 
-def _check_epochs(subject: Subject, epochs: Sequence[int] | None) -> None:
-    stored = [one.epoch for one in subject.generators.values() if one.epoch]
+def _check_epochs(evaluation: RunEvaluation, epochs: Sequence[int] | None) -> None:
+    stored = [one.epoch for one in evaluation.generators.values() if one.epoch]
     missing = sorted(set(epochs or ()) - set(stored))
-    if missing and subject.run:
+    if missing and evaluation.run:
         raise UserError(
-            f"{subject.run.storage.uri}: holds no generator of epoch {missing[0]}; it has {stored}"
+            f"{evaluation.run.storage.uri}: holds no generator of epoch {missing[0]}; "
+            f"it has {stored}"
         )
 
 
 def _evaluate_one(
-    benchmark: Benchmark, subject: Subject, epochs: Sequence[int] | None
-) -> tuple[Evaluated, UserError | JobFailedError | None]:
-    """Scores what is missing and writes the results; returns what could not be scored too."""
-    out, run = subject.out, subject.run
+    benchmark: Benchmark, evaluation: RunEvaluation, epochs: Sequence[int] | None
+) -> tuple[RunEvaluation, UserError | JobFailedError | None]:
+    """Scores what is missing and writes the results.
+
+    Returns:
+        The evaluation with its scores, and the error if something could not be scored.
+    """
+    out, run = evaluation.out, evaluation.run
     protocol = benchmark.protocol() | {
         "run sha256": run.identity if run else "none",
-        "VGG sha256": run.vgg if run else "none",
+        "VGG sha256": run.vgg_sha256 if run else "none",
     }
     out.delete_partial()  # of an evaluation that was killed
-    sets = read_score_sets(out)
-    for stored in sets.values():
-        if stored.protocol != protocol:
-            changed = "; ".join(differences(stored.protocol, protocol))
+    stored = read_score_files(out)
+    for file in stored.values():
+        if file.protocol != protocol:
+            changed = "; ".join(differences(file.protocol, protocol))
             raise UserError(
                 f"{out.uri}: was made by another protocol ({changed}); delete it, or choose "
                 "another --out"
             )
     new = []
-    for one in subject.generators.values():
+    for one in evaluation.generators.values():
         if epochs and one.epoch not in (None, *epochs):
             continue
-        if one.name not in sets:
+        if one.name not in stored:
             new.append(one)
-        elif sets[one.name].generator != one.sha256:
+        elif stored[one.name].generator_sha256 != one.sha256:
             _log.info("%s: was written anew since it was scored: scored again", one.key)
             new.append(one)
-    if run and not any(one.epoch for one in subject.generators.values()):
+    if run and not any(one.epoch for one in evaluation.generators.values()):
         _log.info("%s: no epoch of its last phase is finished yet", run.storage.uri)
     problem: UserError | JobFailedError | None = None
-    if new or BASELINES not in sets:
-        evaluation = Evaluation(benchmark, protocol, run, out)
+    has_baselines = BASELINES in stored
+    if new or not has_baselines:
         try:
-            score_missing(evaluation, new, with_baselines=BASELINES not in sets)
+            score_missing(benchmark, run, out, protocol, new, with_baselines=not has_baselines)
         except (UserError, JobFailedError) as error:
-            if BASELINES not in read_score_sets(out):
+            if BASELINES not in read_score_files(out):
                 raise
             problem = error
     else:
         _log.info("%s: already complete, nothing to score", out.uri)
-    return write_results(subject, benchmark, protocol), problem
+    return write_results(evaluation, benchmark, protocol), problem
 
 
-def _distinct(evaluated: Sequence[Evaluated]) -> list[Evaluated]:
-    """Runs of the same name are called by their evaluations' URIs."""
-    names = [one.subject.name for one in evaluated]
+def _with_distinct_names(evaluations: Sequence[RunEvaluation]) -> list[RunEvaluation]:
+    """Runs of the same name get their evaluation's URI as their name."""
+    names = [one.name for one in evaluations]
     return [
-        one
-        if names.count(one.subject.name) == 1
-        else one._replace(subject=one.subject._replace(name=one.subject.out.uri))
-        for one in evaluated
+        one._replace(name=one.out.uri) if names.count(one.name) > 1 else one for one in evaluations
     ]

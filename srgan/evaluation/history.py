@@ -1,7 +1,7 @@
-"""history.csv: how a run stood whenever it was evaluated, which is every night on a schedule.
+"""history.csv: a run's scores at each evaluation, for example every night.
 
-An evaluation leaves an object of its own, history/<time>.json, which others that run at once
-cannot take from it; the table is made from all of them.
+Each evaluation writes an object of its own, history/<time>.json, so that evaluations that run at
+the same time do not overwrite each other's; the table is made from all of them.
 """
 
 import csv
@@ -28,15 +28,15 @@ def write_record(
     epoch: int | None,
     alerts: Sequence[str],
 ) -> None:
-    """Writes an evaluation's record and the table of all.
+    """Writes an evaluation's record, and the table of all records.
 
     Args:
-        out: The evaluation.
-        time: In UTC.
+        out: Where the evaluation is stored.
+        time: Its time in UTC.
         means: The run's means.
-        epoch: Of the generator that was judged, whose means go into the line; None if there is
-            none.
-        alerts: What it was judged to be.
+        epoch: The epoch of the generator that was judged, whose means go into the record; None if
+            there is no generator.
+        alerts: The limits that it breaks, from `find_alerts`.
 
     Raises:
         UserError: If a record is damaged.

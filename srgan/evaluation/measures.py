@@ -1,4 +1,4 @@
-"""What is measured of an image: one table, from which files, reports and arguments are made."""
+"""The measures of an image: one table, from which files, reports and arguments are made."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,9 @@ class Measure(NamedTuple):
         title: Its name for people.
         unit: "dB", or "" for a number without unit.
         digits: Decimals for people.
-        higher_is_better: Which way it points.
-        meaning: One line of the protocol.
+        higher_is_better: False if lower is better.
+        meaning: Its line of the protocol. It is stored with the scores: another text makes stored
+            scores another protocol's, and they are refused.
     """
 
     key: str
@@ -48,4 +49,4 @@ MEASURES = (
 )
 
 Values = dict[str, float]
-"""An image's or a method's measures by key; what could not be measured is missing."""
+"""Measures of an image, or means of a method, by key; what was not measured is missing."""

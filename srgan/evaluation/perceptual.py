@@ -1,6 +1,6 @@
-"""Measures that networks make: distances of VGG features, and LPIPS and NIQE where they can be had.
+"""Measures by networks: distances of VGG features, and LPIPS and NIQE where pyiqa is installed.
 
-A measure that cannot be made is left out of the values; it never reads as a number.
+A measure that cannot be made is left out of the values; it never becomes a number.
 """
 
 import logging
@@ -18,9 +18,8 @@ from srgan.evaluation.measures import Values
 if TYPE_CHECKING:
     from srgan.vgg import FeatureExtractor
 
-
 _VGG_CROP = 256  # whole images would take as long as the generator
-_NIQE_SIDE = 192  # its statistics are of blocks of 96 pixels, and need several
+_NIQE_SIDE = 192  # NIQE needs statistics of several blocks of 96 pixels
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +41,8 @@ def vgg_distances(hr: Image, image: Image, extractors: "Mapping[str, FeatureExtr
 
     Args:
         hr: uint8 [H, W, 1 or 3].
-        image: Likewise, same shape.
-        extractors: By name; none gives no measure.
+        image: uint8, of the same shape.
+        extractors: By name; without extractors the result is empty.
 
     Returns:
         Mean squared difference of the features, scaled by 1/12.75, over positions and channels.
@@ -67,11 +66,11 @@ def iqa_values(hr: Image, image: Image) -> Values:
 
     Args:
         hr: uint8 [H, W, 1 or 3].
-        image: Likewise, same shape.
+        image: uint8, of the same shape.
 
     Returns:
-        `lpips` and `niqe`, without those whose library or weights are not there, and without
-        NIQE for images that are too small for it.
+        `lpips` and `niqe`. Both are missing where pyiqa is not installed, each where its weights
+        cannot be downloaded, and NIQE for an image that is too small for it.
     """
     values = {}
     lpips, niqe = _metric("lpips"), _metric("niqe")
@@ -84,7 +83,7 @@ def iqa_values(hr: Image, image: Image) -> Values:
 
 @cache
 def _metric(name: str) -> Callable[..., float] | None:
-    """A metric of uint8 images; None, after one line in the log, where it cannot be had."""
+    """A metric of uint8 images; None if it cannot be used, with a line in the log for weights."""
     try:
         import pyiqa
         import torch
@@ -92,7 +91,7 @@ def _metric(name: str) -> Callable[..., float] | None:
         return None
     try:
         metric = pyiqa.create_metric(name, device="cpu")
-    except OSError as error:  # its weights are downloaded at first use
+    except OSError as error:  # pyiqa downloads the weights when they are first used
         _log.warning("%s: left out, its weights cannot be had: %s", name, error)
         return None
 

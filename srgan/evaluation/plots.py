@@ -1,4 +1,4 @@
-"""Curves for a page, as SVG whose text and axes take the page's colour. Pure."""
+"""Curves for the report, as SVG whose text and axes take the page's colour. Pure."""
 
 import io
 import math
@@ -15,21 +15,21 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from srgan.config import LossWeights
 from srgan.evaluation.measures import Measure
-from srgan.evaluation.table import BICUBIC, SRGAN, SRRESNET, TITLES, Scored
+from srgan.evaluation.table import BICUBIC, SRGAN, SRRESNET, TITLES, TableRun
 
 LOSS_TERMS = (*LossWeights.model_fields, "generator_loss", "discriminator_loss")
 
-# Okabe and Ito's colours, those with the best contrast on both white and black first.
+# Okabe and Ito's colours; first those with the best contrast on both white and black.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _MOST_MARKERS = 20
 _LONGEST_NAME = 28
 
-_TEXT = "#010203"  # becomes currentColor
+_TEXT = "#010203"  # stands for currentColor, which Matplotlib does not know
 _STYLE: Any = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a $ in a run's name is no formula
+    "text.parse_math": False,  # a $ in a run's name is not a formula
     "text.color": _TEXT,
     "axes.edgecolor": _TEXT,
     "axes.labelcolor": _TEXT,
@@ -42,22 +42,22 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.formatter.useoffset": False,
     "axes.linewidth": 0.8,
-    "font.size": 11,  # points of a picture 360 wide: still legible on a phone
+    "font.size": 11,  # points; the picture is 360 points wide, so a phone shows it legibly
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
 }
 
 
-def score_figure(runs: Sequence[Scored], measure: Measure) -> Figure | None:
-    """A measure of SRGAN over the epochs, a line per run, and what it is compared with.
+def score_figure(runs: Sequence[TableRun], measure: Measure) -> Figure | None:
+    """A measure of SRGAN over the epochs, a line per run; bicubic and SRResNet as levels.
 
     Args:
         runs: One run, or several to be compared; SRResNet's line has its run's colour.
-        measure: Which.
+        measure: The measure.
 
     Returns:
-        None where no run has a generator with a finite value.
+        None if no run has a generator with a finite value.
     """
     curves = [
         {
@@ -87,13 +87,13 @@ def score_figure(runs: Sequence[Scored], measure: Measure) -> Figure | None:
 
 
 def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """The loss terms, before their weights, over a run's epochs.
+    """The loss terms over a run's epochs, before they are multiplied by their weights.
 
     Args:
         records: Lines of metrics.jsonl.
 
     Returns:
-        None where there is no finite one.
+        None if no value is finite.
     """
     figure = _record_figure(records, {term: term.replace("_", " ") for term in LOSS_TERMS})
     if figure is None:
@@ -116,7 +116,7 @@ def loss_figure(records: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def discriminator_figure(records: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """D(HR) and D(SR), the mean probabilities of "real", over a run's epochs; as loss_figure."""
+    """D(HR) and D(SR), the mean probabilities of "real", over a run's epochs; else None."""
     figure = _record_figure(records, {"d_hr": "D(HR)", "d_sr": "D(SR)"})
     if figure is not None:
         figure.axes[0].set_ylim(-0.03, 1.03)
@@ -127,12 +127,12 @@ def svg(figure: Figure, *, label: str, prefix: str) -> str:
     """Draws a figure for a page.
 
     Args:
-        figure: One of this module's.
-        label: What a screen reader says.
-        prefix: Of its ids: another one for every picture of a page.
+        figure: A figure of this module.
+        label: The text for screen readers.
+        prefix: What its ids begin with; every picture of a page needs another one.
 
     Returns:
-        An `<svg>` element that is as wide as what it is in; the same for the same figure.
+        An `<svg>` element as wide as its parent; the same text for the same figure.
     """
     text = io.StringIO()
     with mpl.rc_context(_STYLE | {"svg.hashsalt": prefix}):
@@ -140,7 +140,7 @@ def svg(figure: Figure, *, label: str, prefix: str) -> str:
     drawn = text.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawn, flags=re.S)
-    # Tags alone: what is between them may be a run's name.
+    # Only tags are changed: the text between them may be a run's name.
     drawn = re.sub(r"<[^>]*>", lambda tag: _tag(tag[0], prefix), drawn)
     drawn = re.sub(r' (?:width|height)="[\d.]+pt"', "", drawn, count=2)
     attributes = f'role="img" aria-label="{escape(label)}" stroke-linejoin="round"'
@@ -162,7 +162,7 @@ def _empty() -> tuple[Figure, Axes]:
 
 
 def _finish(figure: Figure, axes: Axes, *, columns: int) -> None:
-    """A legend above the axes; room for an epoch that is alone."""
+    """A legend above the axes; space left and right of a single epoch."""
     lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     columns = min(columns, len(lines))
     figure.legend(
@@ -175,7 +175,7 @@ def _finish(figure: Figure, axes: Axes, *, columns: int) -> None:
 
 
 def _record_figure(records: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Figure | None:
-    """A line per name that has a finite value, in pieces: none goes over a phase's border."""
+    """A line per name that has a finite value; a line is broken between two phases."""
     phases = [(name, list(group)) for name, group in groupby(records, lambda row: row["phase"])]
     epochs: list[float] = []
     values: dict[str, list[float]] = {name: [] for name in names}
@@ -209,7 +209,7 @@ def _record_figure(records: Sequence[Mapping[str, Any]], names: Mapping[str, str
 
 
 def _curve(axes: Axes, x: Sequence[float], y: Sequence[float], label: str, number: int) -> None:
-    """A line with some markers: on every point that is alone, else it would not be seen."""
+    """A line with some markers, and one on every point without neighbours, which has no line."""
     kept = [index for index, value in enumerate(y) if not math.isnan(value)]
     if not kept:
         return
@@ -230,20 +230,20 @@ def _colour(number: int) -> str:
     return _COLOURS[number % len(_COLOURS)]
 
 
-def _level(run: Scored, method: str, measure: Measure) -> float:
-    """A method's value that does not depend on the epoch; NaN where there is none."""
+def _level(run: TableRun, method: str, measure: Measure) -> float:
+    """The value of a method without epochs; NaN if there is none."""
     found = (values for (name, _), values in run.means.items() if name == method)
     return _finite(next(found, {}).get(measure.key))
 
 
-def _run_label(method: str, number: int, runs: Sequence[Scored]) -> str:
+def _run_label(method: str, number: int, runs: Sequence[TableRun]) -> str:
     return TITLES[method] + (f", {_short(runs[number].name)}" if len(runs) > 1 else "")
 
 
 def _short(name: str) -> str:
-    """A name of somebody's choice as one short line that XML can hold."""
+    """Any name as one short line that XML can hold."""
     line = "".join(sign if sign.isprintable() else "\ufffd" for sign in name)
-    half = _LONGEST_NAME // 2  # both ends stay: names often differ in the last one
+    half = _LONGEST_NAME // 2  # keep both ends: names often differ only at the end
     return line if len(line) <= _LONGEST_NAME else f"{line[:half]}…{line[-half:]}"
 
 

@@ -15,10 +15,10 @@ _PEAK = 255.0
 _WINDOW = 11
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
-_STRIPE = 64  # rows of windows at a time: what they need stays in the cache
+_STRIPE = 64  # rows of windows at a time: their data stay in the CPU's cache
 
 
-class Scores(NamedTuple):
+class PsnrSsim(NamedTuple):
     """PSNR in dB (inf for equal images) and SSIM, over RGB and over luma."""
 
     psnr_rgb: float
@@ -27,19 +27,16 @@ class Scores(NamedTuple):
     ssim_y: float
 
 
-def score(hr: Image, sr: Image, *, border: int) -> Scores:
-    """Scores one image, a few rows at a time: the memory does not grow with the image.
+def score(hr: Image, sr: Image, *, border: int) -> PsnrSsim:
+    """Scores one image, a few rows at a time, so that the memory does not grow with the image.
 
     Args:
-        hr: uint8 [H, W, 1 or 3]. A grey image is scored on its own values, everywhere.
-        sr: Likewise, same shape.
-        border: Pixels cut from every side before scoring; the scale, by convention.
-
-    Returns:
-        The scores.
+        hr: uint8 [H, W, 1 or 3]. Every score of a grey image is over its own values.
+        sr: uint8, of the same shape.
+        border: Pixels to cut from every side before scoring; by convention the scale.
 
     Raises:
-        ValueError: If the shapes differ or too little is left inside the border for SSIM.
+        ValueError: If the shapes differ, or the border leaves too few pixels for SSIM.
     """
     if hr.shape != sr.shape:
         raise ValueError(f"HR {hr.shape} and SR {sr.shape} differ in shape")
@@ -48,7 +45,7 @@ def score(hr: Image, sr: Image, *, border: int) -> Scores:
     inner = slice(border, -border) if border else slice(None)
     hr, sr = hr[inner, inner], sr[inner, inner]
     if np.array_equal(hr, sr):
-        return Scores(math.inf, math.inf, 1.0, 1.0)
+        return PsnrSsim(math.inf, math.inf, 1.0, 1.0)
     height, width, channels = hr.shape
     squares = np.zeros(channels + 1)  # the last is luma
     similarities = np.zeros(channels + 1)
@@ -58,11 +55,12 @@ def score(hr: Image, sr: Image, *, border: int) -> Scores:
         rows = slice(top, bottom + _WINDOW - 1)
         one, other = (_with_luma(image[rows].astype(np.float64)) for image in (hr, sr))
         similarities += _similarities(one, other).sum(axis=(0, 1))
-        new = slice(0, None if bottom == windows else bottom - top)  # others come again
+        # The rows after these belong to the next stripe too; count them once.
+        new = slice(0, None if bottom == windows else bottom - top)
         squares += ((one[new] - other[new]) ** 2).sum(axis=(0, 1))
     errors = squares / (height * width)
     similarities /= windows * (width - _WINDOW + 1)
-    return Scores(
+    return PsnrSsim(
         _decibels(errors[:-1].mean()),
         _decibels(errors[-1]),
         float(similarities[:-1].mean()),
@@ -91,7 +89,7 @@ def luma(image: Floats) -> Floats:
 
 
 def psnr(one: Image | Floats, other: Image | Floats) -> float:
-    """Peak signal-to-noise ratio in dB for values in [0, 255]; inf where they are equal."""
+    """Peak signal-to-noise ratio in dB of values in [0, 255]; inf for equal images."""
     return _decibels(np.mean((one.astype(np.float64) - other.astype(np.float64)) ** 2))
 
 
@@ -99,14 +97,14 @@ def ssim(one: Floats, other: Floats) -> float:
     """Structural similarity (Wang et al. 2004, eq. 13), averaged over pixels and channels.
 
     An 11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, population covariances; only
-    windows that lie within the image count.
+    windows that lie whole in the image count.
 
     Args:
         one: float64 [H, W, C] in [0, 255], both sides at least 11.
-        other: Likewise, same shape.
+        other: float64, of the same shape and range.
 
     Returns:
-        At most 1, which equal images reach.
+        At most 1; equal images give 1.
     """
     return float(_similarities(one, other).mean())
 

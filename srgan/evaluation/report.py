@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds its pictures and asks for nothing else. Pure."""
+"""The report: one HTML page that holds its pictures and loads nothing else. Pure."""
 
 import base64
 import math
@@ -14,36 +14,19 @@ from srgan.evaluation.measures import MEASURES, Measure, Values
 from srgan.evaluation.plots import discriminator_figure, loss_figure, score_figure, svg
 from srgan.evaluation.table import (
     ABSENT,
-    BICUBIC,
-    HR,
-    NEAREST,
+    EPOCH_COLUMNS,
     SRGAN,
     TITLES,
-    Means,
-    Scored,
+    TableRun,
     cell,
+    epoch_rows,
     epochs_of,
 )
 
 _TABLES = ("psnr_rgb", "psnr_y")
 _CURVES = ("psnr_y", "ssim_y")
-_STAGE_SIDE, _PANEL_SIDE, _LEAST_ZOOM = 640, 256, 2  # CSS pixels
-
-
-class ReportRun(NamedTuple):
-    """A run, or the baselines alone.
-
-    Attributes:
-        name: Shown where there are several.
-        means: Its scores.
-        records: Lines of its metrics.jsonl; may be empty.
-        config: Its configuration as YAML; may be empty.
-    """
-
-    name: str
-    means: Means
-    records: list[dict[str, Any]]
-    config: str
+_STAGE_SIDE, _PANEL_SIDE = 640, 256  # CSS pixels
+_LEAST_ZOOM = 2
 
 
 class Example(NamedTuple):
@@ -51,8 +34,8 @@ class Example(NamedTuple):
 
     Attributes:
         image: Its name.
-        why: Why this one is shown.
-        panels: Two or more of one size, the worst method first, HR last; a label holds its score.
+        why: Why this image is shown.
+        panels: Two or more of one size: nearest, bicubic, generators, HR.
     """
 
     image: str
@@ -76,17 +59,19 @@ class _Plot(NamedTuple):
     svg: str
 
 
-class _Picture(NamedTuple):
+class _EncodedPanel(NamedTuple):
     label: str
     uri: str
     width: int
     height: int
 
 
-class _Example(NamedTuple):
+class _ExampleView(NamedTuple):
+    """An example and how to show it: the two panels compared first, and widths in CSS pixels."""
+
     image: str
     why: str
-    pictures: list[_Picture]
+    pictures: list[_EncodedPanel]
     left: int
     right: int
     stage_width: int
@@ -95,26 +80,27 @@ class _Example(NamedTuple):
 
 def report_html(
     name: str,
-    runs: Sequence[ReportRun],
+    runs: Sequence[TableRun],
     examples: Sequence[Example],
     protocol: Mapping[str, Any],
     generators: Mapping[str, str],
 ) -> str:
-    """Makes the page; the same bytes from the same arguments.
+    """Makes the page; the same arguments give the same bytes.
 
     Args:
-        name: The data set's.
-        runs: One run, or several to be compared; or one without generators.
-        examples: Pictures, if any.
+        name: The data set's name.
+        runs: One run, or several to be compared; a run may have no generators.
+        examples: Images to show; may be empty.
         protocol: How the scores were made, in the order in which it is shown.
-        generators: sha256 of each generator by its name.
+        generators: The sha256 of each generator by its name.
 
     Returns:
-        HTML in which no name is taken for a tag, a script or a formula.
+        HTML, in which no name can become a tag, a script or a formula.
     """
     has_generator = any(epochs_of(run.means) for run in runs)
+    methods = [method for method in EPOCH_COLUMNS if has_generator or method != SRGAN]
     tables = [
-        (measure, _epoch_rows(runs, measure, has_generator))
+        (measure, _epoch_rows(runs, measure, methods))
         for measure in MEASURES
         if measure.key in _TABLES
     ]
@@ -132,7 +118,7 @@ def report_html(
         name=name,
         runs=runs,
         has_generator=has_generator,
-        methods=[TITLES[method] for method in _methods(has_generator)],
+        methods=[TITLES[method] for method in methods],
         tables=tables,
         measures=MEASURES,
         groups=groups,
@@ -146,30 +132,22 @@ def report_html(
     )
 
 
-def _methods(has_generator: bool) -> list[str]:
-    return [NEAREST, BICUBIC, *([SRGAN] if has_generator else []), HR]
-
-
-def _epoch_rows(runs: Sequence[ReportRun], measure: Measure, has_generator: bool) -> list[_Row]:
-    """A row per epoch with that epoch's SRGAN; one without an epoch for the baselines alone."""
+def _epoch_rows(runs: Sequence[TableRun], measure: Measure, methods: Sequence[str]) -> list[_Row]:
+    """The rows of a table by epoch; only an SRGAN can be the best."""
     best = _best(runs, measure)
-    rows = []
-    for run in runs:
-        epochs: list[int | None] = [*epochs_of(run.means)]
-        for epoch in epochs or [None]:
-            keys = [
-                (method, epoch if method == SRGAN else None) for method in _methods(has_generator)
-            ]
-            cells = [
-                _cell(run.means.get(key), measure, best if key[0] == SRGAN else None)
-                for key in keys
-            ]
-            rows.append(_Row(run.name, ABSENT if epoch is None else str(epoch), cells))
-    return rows
+    return [
+        _Row(
+            run.name,
+            epoch or ABSENT,
+            [_cell(row[method], measure, best if method == SRGAN else None) for method in methods],
+        )
+        for run in runs
+        for epoch, row in epoch_rows(run.means)
+    ]
 
 
-def _method_rows(runs: Sequence[ReportRun], run: ReportRun) -> list[_Row]:
-    """A row per method and epoch with every measure."""
+def _method_rows(runs: Sequence[TableRun], run: TableRun) -> list[_Row]:
+    """A run's rows, one per method and epoch, with every measure."""
     best = {measure.key: _best(runs, measure) for measure in MEASURES}
     return [
         _Row(
@@ -184,8 +162,8 @@ def _method_rows(runs: Sequence[ReportRun], run: ReportRun) -> list[_Row]:
     ]
 
 
-def _best(runs: Sequence[ReportRun], measure: Measure) -> str | None:
-    """The best value of all generators, as it is shown; None where there is nothing to choose."""
+def _best(runs: Sequence[TableRun], measure: Measure) -> str | None:
+    """The best value of all SRGANs as it is shown; None if fewer than two values differ."""
     rows = [values for run in runs for key, values in run.means.items() if key[0] == SRGAN]
     finite = [row for row in rows if math.isfinite(row.get(measure.key, math.nan))]
     if len({cell(row, measure) for row in finite}) < 2:
@@ -199,9 +177,9 @@ def _cell(values: Values | None, measure: Measure, best: str | None) -> _Cell:
     return _Cell("∞" if text == "inf" else text, text == best)
 
 
-def _example(example: Example) -> _Example:
+def _example(example: Example) -> _ExampleView:
     pictures = [
-        _Picture(
+        _EncodedPanel(
             panel.label,
             "data:image/png;base64," + base64.b64encode(encode_png(panel.image)).decode(),
             panel.image.shape[1],
@@ -210,20 +188,19 @@ def _example(example: Example) -> _Example:
         for panel in example.panels
     ]
     last = len(pictures) - 1
-    # nearest, bicubic, ..., the last SRGAN, HR: bicubic against SRGAN, or against HR alone
+    # Panels are nearest, bicubic, generators, HR: compare bicubic with the last generator, or HR.
     left = max(0, min(1, last - 1))
     right = min(last, max(left + 1, last - 1))
     width, side = pictures[0].width, max(pictures[0].width, pictures[0].height)
     stage, panel = (width * max(_LEAST_ZOOM, shown // side) for shown in (_STAGE_SIDE, _PANEL_SIDE))
-    return _Example(example.image, example.why, pictures, left, right, stage, panel)
+    return _ExampleView(example.image, example.why, pictures, left, right, stage, panel)
 
 
-def _plots(runs: Sequence[ReportRun]) -> list[_Plot]:
-    scored = [Scored(run.name, run.means) for run in runs]
+def _plots(runs: Sequence[TableRun]) -> list[_Plot]:
     figures: list[tuple[str, Figure | None]] = [
         (
             f"{measure.title} by epoch" + (f", {measure.unit}" if measure.unit else ""),
-            score_figure(scored, measure),
+            score_figure(runs, measure),
         )
         for measure in MEASURES
         if measure.key in _CURVES

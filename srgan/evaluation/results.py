@@ -6,26 +6,29 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 from data_pipeline.platform.storage import Storage
-from srgan.config import VggName
+from srgan.config import VggName, dump_config
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.examples import ShownGenerator, choose_images, make_examples
-from srgan.evaluation.report import Example, ReportRun, report_html
-from srgan.evaluation.run_reader import SourceRun, is_current
+from srgan.evaluation.report import Example, report_html
+from srgan.evaluation.run_reader import (
+    GeneratorFile,
+    TrainingRun,
+    generator_name,
+    has_generator,
+)
 from srgan.evaluation.score_files import (
     BASELINES,
     SCORES,
-    ScoreSet,
-    generator_name,
+    ScoreFile,
     images_parquet,
-    read_score_sets,
+    read_score_files,
 )
-from srgan.evaluation.score_task import GeneratorFile
 from srgan.evaluation.table import (
     SRGAN,
     SRRESNET,
     TITLES,
     Means,
-    Scored,
+    TableRun,
     epochs_of,
     mean_values,
     measures_csv,
@@ -33,94 +36,88 @@ from srgan.evaluation.table import (
     psnr_markdown,
     scores_csv,
 )
+from srgan.metrics_log import read_metrics
 
 _COMPARE = "compare/"
 
 _log = logging.getLogger(__name__)
 
 
-class Subject(NamedTuple):
-    """What is evaluated: a run, or the baselines alone.
+class RunEvaluation(NamedTuple):
+    """The evaluation of a run, or of the baselines alone.
 
     Attributes:
-        name: In tables of several runs.
-        out: Its evaluation.
+        name: Its name in tables of several runs.
+        out: Where its results go.
         run: RUN; None for the baselines alone.
-        generators: Those that RUN had when it was read, by name.
-        records: Lines of its metrics.jsonl.
+        generators: The generators that RUN had when it was read, by name.
+        files: Its score files by name; empty before `write_results`.
+        means: Their means; likewise.
     """
 
     name: str
     out: Storage
-    run: SourceRun | None
+    run: TrainingRun | None
     generators: dict[str, GeneratorFile]
-    records: list[dict[str, Any]]
-
-
-class Evaluated(NamedTuple):
-    """A subject, its scores by name, and their means."""
-
-    subject: Subject
-    sets: dict[str, ScoreSet]
+    files: dict[str, ScoreFile]
     means: Means
 
-    @property
-    def scored(self) -> Scored:
-        """For the tables."""
-        return Scored(self.subject.name, self.means)
 
+def write_results(
+    evaluation: RunEvaluation, benchmark: Benchmark, protocol: dict[str, Any]
+) -> RunEvaluation:
+    """Writes an evaluation's tables and report, each whole or not at all.
 
-def write_results(subject: Subject, benchmark: Benchmark, protocol: dict[str, Any]) -> Evaluated:
-    """Writes a subject's tables and report, each whole or not at all.
+    They are written again until no other evaluation has written scores meanwhile, so the last one
+    to write has all scores.
 
-    They are made again until no other evaluation has written scores meanwhile: whoever is last
-    leaves all of them.
+    Returns:
+        The evaluation with its score files and means.
     """
-    out = subject.out
-    stored = read_score_sets(out)
+    out = evaluation.out
+    stored = read_score_files(out)
     while True:
-        one = _current(subject, stored)
-        out.write("images.parquet", images_parquet(one.sets.values(), protocol))
-        out.write("scores.csv", scores_csv(one.means, len(benchmark.hr)).encode())
-        out.write("psnr.csv", psnr_csv(one.means).encode())
-        _write_shared(out, "", [one], benchmark, protocol)
-        before, stored = stored, read_score_sets(out)
+        scored = _with_scores(evaluation, stored)
+        out.write("images.parquet", images_parquet(scored.files.values(), protocol))
+        out.write("scores.csv", scores_csv(scored.means, len(benchmark.hr)).encode())
+        out.write("psnr.csv", psnr_csv(scored.means).encode())
+        _write_tables_and_report("", [scored], benchmark, protocol)
+        before, stored = stored, read_score_files(out)
         if stored == before:
-            return one
+            return scored
 
 
-def _current(subject: Subject, stored: dict[str, ScoreSet]) -> Evaluated:
-    """Without the scores of generators that RUN does not have, as after it was begun anew."""
-    sets = {}
-    for name, scored in stored.items():
+def _with_scores(evaluation: RunEvaluation, stored: dict[str, ScoreFile]) -> RunEvaluation:
+    """Adds scores; leaves out those of generators that RUN no longer has, after a new start."""
+    run, files = evaluation.run, {}
+    for name, file in stored.items():
         if name == BASELINES or (
-            subject.run and is_current(subject.run, subject.generators.get(name), scored)
+            run and has_generator(run, evaluation.generators.get(name), name, file.generator_sha256)
         ):
-            sets[name] = scored
+            files[name] = file
         else:
             _log.warning(
                 "%s/%s%s.parquet: left out, it is of a generator that the run does not have",
-                subject.out.uri,
+                evaluation.out.uri,
                 SCORES,
                 name,
             )
-    means = mean_values(score for one in sets.values() for score in one.scores)
-    return Evaluated(subject, sets, means)
+    means = mean_values(score for file in files.values() for score in file.scores)
+    return evaluation._replace(files=files, means=means)
 
 
 def write_comparison(
-    evaluated: Sequence[Evaluated], benchmark: Benchmark, protocol: dict[str, Any]
+    evaluations: Sequence[RunEvaluation], benchmark: Benchmark, protocol: dict[str, Any]
 ) -> str:
-    """Writes the table and the report of several runs; returns the table in Markdown.
+    """Writes the tables and the report of several runs; returns the tables in Markdown.
 
-    Distances of VGG features are left out where the runs' weights differ.
+    Distances of VGG features are left out if the runs' VGG weights differ.
     """
-    out = evaluated[0].subject.out
-    weights = {one.subject.run.vgg for one in evaluated if one.subject.run}
+    weights = {one.run.vgg_sha256 for one in evaluations if one.run}
     if len(weights - {"none"}) > 1:
-        evaluated = [one._replace(means=_without_vgg(one.means)) for one in evaluated]
-    _write_shared(out, _COMPARE, evaluated, benchmark, protocol)
-    return out.read(f"{_COMPARE}psnr.md").decode()
+        evaluations = [one._replace(means=_without_vgg(one.means)) for one in evaluations]
+    _write_tables_and_report(_COMPARE, evaluations, benchmark, protocol)
+    return evaluations[0].out.read(f"{_COMPARE}psnr.md").decode()
 
 
 def _without_vgg(means: Means) -> Means:
@@ -130,63 +127,55 @@ def _without_vgg(means: Means) -> Means:
     }
 
 
-def _write_shared(
-    out: Storage,
+def _write_tables_and_report(
     prefix: str,
-    evaluated: Sequence[Evaluated],
+    evaluations: Sequence[RunEvaluation],
     benchmark: Benchmark,
     protocol: dict[str, Any],
 ) -> None:
-    several = len(evaluated) > 1
-    runs = [one.scored for one in evaluated]
+    """Writes what one run and several runs have, below the first run's results."""
+    out = evaluations[0].out
     generators = {
-        f"{one.subject.name} {name}" if several else name: stored.generator
-        for one in evaluated
-        for name, stored in one.sets.items()
-        if stored.generator
+        f"{one.name} {name}" if len(evaluations) > 1 else name: file.generator_sha256
+        for one in evaluations
+        for name, file in one.files.items()
+        if file.generator_sha256
     }
     identities = {
-        one.subject.name: {
-            "run sha256": one.subject.run.identity,
-            "VGG sha256": one.subject.run.vgg,
-        }
-        for one in evaluated
-        if one.subject.run
+        one.name: {"run sha256": one.run.identity, "VGG sha256": one.run.vgg_sha256}
+        for one in evaluations
+        if one.run
     }
     described = {"protocol": protocol, "runs": identities, "generators": generators}
+    runs = [
+        TableRun(
+            one.name,
+            one.means,
+            read_metrics(one.run.storage) if one.run else [],
+            dump_config(one.run.config) if one.run else "",
+        )
+        for one in evaluations
+    ]
+    examples = _examples(evaluations, benchmark)
+    page = report_html(benchmark.name, runs, examples, protocol, generators)
     out.write(f"{prefix}protocol.json", json.dumps(described, indent=1).encode())
     out.write(f"{prefix}measures.csv", measures_csv(runs, len(benchmark.hr)).encode())
     out.write(f"{prefix}psnr.md", psnr_markdown(runs, protocol, generators).encode())
-    page = report_html(
-        benchmark.name,
-        [
-            ReportRun(
-                one.subject.name,
-                one.means,
-                one.subject.records,
-                one.subject.run.config_text if one.subject.run else "",
-            )
-            for one in evaluated
-        ],
-        _examples(evaluated, benchmark),
-        protocol,
-        generators,
-    )
     out.write(f"{prefix}report.html", page.encode())
 
 
-def _examples(evaluated: Sequence[Evaluated], benchmark: Benchmark) -> list[Example]:
-    """Images by the end of the phase before and by the newest generator of every run."""
-    sources = []
-    for one in evaluated:
-        name = f"{one.subject.name} " if len(evaluated) > 1 else ""
-        if SRRESNET in one.sets:
-            sources.append(ShownGenerator(one.subject.out, SRRESNET, name + TITLES[SRRESNET]))
+def _examples(evaluations: Sequence[RunEvaluation], benchmark: Benchmark) -> list[Example]:
+    """Images by SRResNet and by the newest generator of every run."""
+    shown = []
+    for one in evaluations:
+        title = f"{one.name} " if len(evaluations) > 1 else ""
+        if SRRESNET in one.files:
+            shown.append(ShownGenerator(one.out, SRRESNET, title + TITLES[SRRESNET]))
         if epochs := epochs_of(one.means):
-            label = f"{name}{TITLES[SRGAN]} {epochs[-1]}"
-            sources.append(ShownGenerator(one.subject.out, generator_name(epochs[-1]), label))
-    sets = evaluated[0].sets
-    epochs = epochs_of(evaluated[0].means)
-    judged = sets[generator_name(epochs[-1])] if epochs else sets.get(SRRESNET)
-    chosen = choose_images(sets[BASELINES].scores, judged)
-    return make_examples(benchmark, chosen, sources)
+            name, title = generator_name(epochs[-1]), f"{title}{TITLES[SRGAN]} {epochs[-1]}"
+            shown.append(ShownGenerator(one.out, name, title))
+    files = evaluations[0].files
+    epochs = epochs_of(evaluations[0].means)
+    judged = files.get(generator_name(epochs[-1]) if epochs else SRRESNET)
+    chosen = choose_images(files[BASELINES].scores, judged.scores if judged else None)
+    return make_examples(benchmark, chosen, shown)

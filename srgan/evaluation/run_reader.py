@@ -1,4 +1,4 @@
-"""The RUN that an evaluation reads: its identity and the generators it has so far."""
+"""The RUN that an evaluation reads: its settings and the generators that it has so far."""
 
 import json
 from typing import Any, NamedTuple
@@ -8,8 +8,6 @@ from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage, in_threads, open_storage
 from srgan.config import Config, VggName, fixed_settings, needed_extractors
 from srgan.config_file import parse_config
-from srgan.evaluation.score_files import ScoreSet, generator_name
-from srgan.evaluation.score_task import GeneratorFile
 from srgan.evaluation.table import SRGAN, SRRESNET
 from srgan.run_layout import (
     CONFIG_KEY,
@@ -23,33 +21,50 @@ from srgan.run_layout import (
 )
 
 
-class SourceRun(NamedTuple):
-    """A RUN.
+class TrainingRun(NamedTuple):
+    """A RUN, which may still be training.
 
     Attributes:
         storage: Where it is.
         config: Its configuration.
-        config_text: The same as YAML.
         data_uri: The data set that it is trained on.
-        identity: sha256 over what the run never changes: tells RUNs apart, wherever they lie.
+        identity: sha256 of all settings that a run never changes. It tells runs apart and does not
+            depend on where they lie.
         extractors: The VGG features that it has weights for.
-        vgg: sha256 of these weights; "none" without.
+        vgg_sha256: sha256 of these weights; "none" without weights.
     """
 
     storage: Storage
     config: Config
-    config_text: str
     data_uri: str
     identity: str
     extractors: tuple[VggName, ...]
-    vgg: str
+    vgg_sha256: str
 
 
-def open_run(uri: str) -> SourceRun:
-    """Opens a RUN, which may still be training.
+class GeneratorFile(NamedTuple):
+    """A generator of a RUN.
+
+    Attributes:
+        name: The name of its scores and pictures: `srresnet` or `epoch-0025`.
+        method: `srresnet` or `srgan`.
+        epoch: Its epoch; None for `srresnet`.
+        key: The key of its file in RUN.
+        sha256: The file's sha256.
+    """
+
+    name: str
+    method: str
+    epoch: int | None
+    key: str
+    sha256: str
+
+
+def open_run(uri: str) -> TrainingRun:
+    """Opens a RUN.
 
     Raises:
-        UserError: If it is none.
+        UserError: If there is no RUN, or its configuration is wrong.
     """
     run = open_storage(uri)
     try:
@@ -61,18 +76,17 @@ def open_run(uri: str) -> SourceRun:
     settings = json.dumps(fixed_settings(config)) + data_set["manifest_sha256"]
     names = tuple(needed_extractors(config))
     has_vgg = bool(names) and run.size(VGG_KEY) is not None
-    return SourceRun(
+    return TrainingRun(
         storage=run,
         config=config,
-        config_text=config_text,
         data_uri=data_set["uri"],
         identity=sha256_hex(settings.encode()),
         extractors=names if has_vgg else (),
-        vgg=sha256_hex(run.read(VGG_KEY)) if has_vgg else "none",
+        vgg_sha256=sha256_hex(run.read(VGG_KEY)) if has_vgg else "none",
     )
 
 
-def find_generators(run: SourceRun) -> list[GeneratorFile]:
+def find_generators(run: TrainingRun) -> list[GeneratorFile]:
     """All generators that RUN has so far: SRResNet, if there is one, and the last phase's epochs.
 
     SRResNet is the generator that the first adversarial phase began with.
@@ -92,18 +106,24 @@ def find_generators(run: SourceRun) -> list[GeneratorFile]:
     return [GeneratorFile(*one, sha256) for one, sha256 in zip(found, hashes, strict=True)]
 
 
-def is_current(run: SourceRun, known: GeneratorFile | None, scored: ScoreSet) -> bool:
-    """Whether scores are of the generator that RUN has now.
+def generator_name(epoch: int) -> str:
+    """The name of the scores and pictures of an epoch's generator."""
+    return f"epoch-{epoch:04}"
+
+
+def has_generator(run: TrainingRun, known: GeneratorFile | None, name: str, sha256: str) -> bool:
+    """Whether RUN has now the generator that has this name and sha256.
 
     Args:
         run: RUN.
-        known: The generator of this name as it was read before, if it was there.
-        scored: Its scores, which another evaluation may have made since.
+        known: The generator of this name when RUN was read, if there was one.
+        name: The generator's name.
+        sha256: The sha256 of its file, which may have been written after RUN was read.
     """
-    if known and known.sha256 == scored.generator:
+    if known and known.sha256 == sha256:
         return True
-    key = known.key if known else f"{GENERATORS}{scored.name}.keras"
     try:
-        return sha256_hex(run.storage.read(key)) == scored.generator
+        stored = run.storage.read(known.key if known else f"{GENERATORS}{name}.keras")
     except FileNotFoundError:
         return False
+    return sha256_hex(stored) == sha256

@@ -1,12 +1,12 @@
-"""What an evaluation remembers: a file of per-image scores for the baselines and each generator.
+"""The stored scores of an evaluation: a file for the baselines and a file for each generator.
 
-Each is written once, whole, and holds all images; two evaluations at once, or one that is killed,
-leave nothing that has to be undone. Every table is made from these files.
+A file is written once, whole, and holds all images. So two evaluations at the same time, or one
+that is killed, leave nothing to undo. Every table is made from these files.
 """
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -31,51 +31,46 @@ _SCHEMA = pa.schema(
 )
 
 
-class ScoreSet(NamedTuple):
+class ScoreFile(NamedTuple):
     """The scores of all images by the baselines or by one generator.
 
     Attributes:
         name: `baselines`, `srresnet` or `epoch-0025`.
         protocol: How they were made.
-        generator: sha256 of the generator's file; "" for the baselines.
+        generator_sha256: The sha256 of the generator's file; "" for the baselines.
         scores: In the order of the images.
     """
 
     name: str
     protocol: dict[str, Any]
-    generator: str
+    generator_sha256: str
     scores: list[ImageScore]
 
 
-def read_score_sets(out: Storage) -> dict[str, ScoreSet]:
-    """All that are there, by name.
+def read_score_files(out: Storage) -> dict[str, ScoreFile]:
+    """All score files of an evaluation, by name.
 
     Raises:
         UserError: If one is damaged.
     """
     keys = [item.key for item in out.list(SCORES) if item.key.endswith(".parquet")]
     found = (_parse(out, key, data) for key, data in read_many(out, keys).items())
-    return {one.name: one for one in found}
+    return {file.name: file for file in found}
 
 
-def write_score_set(out: Storage, one: ScoreSet) -> None:
-    """Writes one, whole or not at all."""
-    metadata = {_PROTOCOL: json.dumps(one.protocol), _GENERATOR: one.generator}
-    out.write(f"{SCORES}{one.name}.parquet", _to_parquet(one.scores, metadata))
+def write_score_file(out: Storage, file: ScoreFile) -> None:
+    """Writes a score file, whole or not at all."""
+    metadata = {_PROTOCOL: json.dumps(file.protocol), _GENERATOR: file.generator_sha256}
+    out.write(f"{SCORES}{file.name}.parquet", _to_parquet(file.scores, metadata))
 
 
-def images_parquet(sets: Iterable[ScoreSet], protocol: dict[str, Any]) -> bytes:
-    """The scores of all of them in one table, nulls where a measure is absent."""
-    scores = [score for one in sets for score in one.scores]
-    generators = {one.name: one.generator for one in sets if one.generator}
+def images_parquet(files: Collection[ScoreFile], protocol: dict[str, Any]) -> bytes:
+    """The scores of all files in one table; a measure that is absent is null."""
+    scores = [score for file in files for score in file.scores]
+    generators = {file.name: file.generator_sha256 for file in files if file.generator_sha256}
     return _to_parquet(
         scores, {_PROTOCOL: json.dumps(protocol), b"generators": json.dumps(generators)}
     )
-
-
-def generator_name(epoch: int) -> str:
-    """Names the scores and pictures of an epoch's generator."""
-    return f"epoch-{epoch:04}"
 
 
 def _to_parquet(scores: list[ImageScore], metadata: dict[bytes, str]) -> bytes:
@@ -89,12 +84,12 @@ def _to_parquet(scores: list[ImageScore], metadata: dict[bytes, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _parse(out: Storage, key: str, data: bytes) -> ScoreSet:
+def _parse(out: Storage, key: str, data: bytes) -> ScoreFile:
     try:
         stored = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
         metadata = stored.schema.metadata or {}
         protocol = json.loads(metadata[_PROTOCOL])
-        generator = metadata[_GENERATOR].decode()
+        generator_sha256 = metadata[_GENERATOR].decode()
         rows = stored.cast(_SCHEMA).to_pylist()
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{out.uri}/{key}: is damaged; delete it to score again") from error
@@ -108,4 +103,4 @@ def _parse(out: Storage, key: str, data: bytes) -> ScoreSet:
         for row in rows
     ]
     name = key.removeprefix(SCORES).removesuffix(".parquet")
-    return ScoreSet(name, protocol, generator, scores)
+    return ScoreFile(name, protocol, generator_sha256, scores)

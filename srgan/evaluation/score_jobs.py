@@ -1,8 +1,8 @@
-"""Scores what has no scores yet, on the cluster."""
+"""Scores on the cluster what has no scores yet."""
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import ray
 
@@ -12,167 +12,127 @@ from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.fanout import TaskFailedError, fan_out_unordered
 from data_pipeline.platform.storage import Storage
 from srgan.evaluation.benchmark import Benchmark
-from srgan.evaluation.comparison import comparison_picture
-from srgan.evaluation.run_reader import SourceRun
-from srgan.evaluation.score_files import BASELINES, ScoreSet, write_score_set
-from srgan.evaluation.score_task import (
-    BadInput,
-    GeneratorFile,
-    ImageResult,
-    Result,
-    ScoreTask,
-    score_baselines,
-    score_generator,
-)
+from srgan.evaluation.comparison import stack_rows
+from srgan.evaluation.run_reader import GeneratorFile, TrainingRun
+from srgan.evaluation.score_files import BASELINES, ScoreFile, write_score_file
+from srgan.evaluation.score_task import ScoredImage, ScoreTask, UnusableImagesError, score_images
 
 _PICTURE_ROWS = 4
-_CPUS = 4  # of a task with a network, where no GPU is free
-_IMAGES_ON_A_GPU = 25  # of a task, whose process starts anew
-# Full float32: with TF32 the scores would depend on whether a GPU was free. The variables also
-# keep the process apart from those that run TensorFlow on the CPU.
+_CPUS = 4  # of a task with a network, if no GPU is free
+_IMAGES_ON_A_GPU = 25  # in a task, because every task on a GPU starts a process
+# Full float32: with TF32 the scores would depend on whether a GPU was free. The variable also
+# gives these tasks processes of their own, apart from those that run TensorFlow on the CPU.
 _GPU_ENVIRONMENT = {"NVIDIA_TF32_OVERRIDE": "0"}
 _SHOWN_PROBLEMS = 5
 
 _log = logging.getLogger(__name__)
 
 
-class Evaluation(NamedTuple):
-    """What is scored, how, and where the scores go.
-
-    Attributes:
-        benchmark: The images.
-        protocol: How the scores are made, kept with them.
-        run: Whose generators; None for the baselines alone.
-        out: Where the scores and pictures go.
-    """
-
-    benchmark: Benchmark
-    protocol: dict[str, Any]
-    run: SourceRun | None
-    out: Storage
-
-
 def score_missing(
-    evaluation: Evaluation, generators: Sequence[GeneratorFile], *, with_baselines: bool
+    benchmark: Benchmark,
+    run: TrainingRun | None,
+    out: Storage,
+    protocol: dict[str, Any],
+    generators: Sequence[GeneratorFile],
+    *,
+    with_baselines: bool,
 ) -> None:
-    """Scores the baselines, if wanted, and generators. A generator's scores are written at once.
+    """Scores generators, and the baselines if wanted; writes the scores of each when it is done.
+
+    Args:
+        benchmark: The images.
+        run: The RUN of the generators; None for the baselines alone.
+        out: Where scores and pictures go.
+        protocol: How the scores are made; stored with them.
+        generators: The generators to score; may be empty.
+        with_baselines: Whether to score the baselines.
 
     Raises:
-        UserError: If an image or a generator cannot be used; the other generators are scored.
+        UserError: If images or generators cannot be used; the other generators are scored.
         JobFailedError: If workers fail again and again.
     """
-    run = evaluation.run
     with ray_session():
-        room = _room()
+        cpus, gpus = _cpus_and_gpus()
+        whole = ScoreTask(benchmark, run, None, out, _PICTURE_ROWS, cpus, gpus)
         if with_baselines:
-            baselines = _Open(ScoreSet(BASELINES, evaluation.protocol, "", []), "comparison.png")
-            cpus = room.cpus if run and run.extractors else 1  # VGG is a network too
-            _score(evaluation, [baselines], score_baselines, [()], _Room(cpus, 0))
+            has_network = run and run.extractors  # VGG
+            _score(whole._replace(cpus=cpus if has_network else 1, gpus=0), [None], protocol)
         if generators:
-            assert run
-            sets = [
-                _Open(
-                    ScoreSet(one.name, evaluation.protocol, one.sha256, []),
-                    f"comparison/{one.name}.png",
-                )
-                for one in generators
-            ]
-            more = [(one, run.config_text, evaluation.out.uri) for one in generators]
-            _score(evaluation, sets, score_generator, more, room)
-
-
-class _Room(NamedTuple):
-    """What a task with a network takes of the cluster."""
-
-    cpus: int
-    gpus: int
-
-
-class _Open:
-    """A score set that is being filled."""
-
-    def __init__(self, scores: ScoreSet, picture: str) -> None:
-        self.scores, self.picture = scores, picture
-        self.results: dict[int, ImageResult] = {}
-        self.is_written = False
-
-    def write(self, out: Storage) -> None:
-        """Writes the picture and the scores of all images."""
-        results = [self.results[number] for number in sorted(self.results)]
-        rows = [result.row for result in results if result.row is not None]
-        out.write(self.picture, encode_png(comparison_picture(rows)))
-        scores = [score for result in results for score in result.scores]
-        write_score_set(out, self.scores._replace(scores=scores))
-        self.results.clear()  # the rows of many generators would fill the memory
-        self.is_written = True
+            _score(whole, generators, protocol)
 
 
 def _score(
-    evaluation: Evaluation,
-    sets: Sequence[_Open],
-    function: Callable[..., list[Result]],
-    more_arguments: Sequence[tuple[Any, ...]],
-    room: _Room,
+    whole: ScoreTask, generators: Sequence[GeneratorFile | None], protocol: dict[str, Any]
 ) -> None:
-    """Every set's images by calls of a function, with the set's further arguments."""
-    benchmark, run = evaluation.benchmark, evaluation.run
-    count = len(benchmark.hr)
-    in_a_task = _IMAGES_ON_A_GPU if room.gpus else 1
-    starts = range(0, count, in_a_task)
-    arguments = (
-        (
-            ScoreTask(
-                benchmark=benchmark.part(start, in_a_task),
-                run_uri=run.storage.uri if run else "",
-                extractors=run.extractors if run else (),
-                pictured=max(0, _PICTURE_ROWS - start),
-                cpus=room.cpus,
-                gpus=room.gpus,
-            ),
-            *more,
+    """Scores all images by each generator, in tasks that are parts of `whole`.
+
+    None stands for the baselines.
+    """
+    in_a_task = _IMAGES_ON_A_GPU if whole.gpus else 1
+    starts = range(0, len(whole.benchmark.hr), in_a_task)
+    tasks = (
+        whole._replace(
+            benchmark=whole.benchmark.part(start, in_a_task),
+            generator=generator,
+            pictured=max(0, whole.pictured - start),
         )
-        for more in more_arguments
+        for generator in generators
         for start in starts
     )
-    bad, failed = [], []
-    for place, results in fan_out_unordered(
-        function,
-        arguments,
-        total=len(sets) * len(starts),
-        label="evaluate" if function is score_generator else "evaluate baselines",
+    scored: list[dict[int, list[ScoredImage]]] = [{} for _ in generators]
+    unusable: list[str] = []
+    failed: list[str] = []
+    for number, result in fan_out_unordered(
+        score_images,
+        ((task,) for task in tasks),
+        total=len(generators) * len(starts),
+        label="evaluate" if any(generators) else "evaluate baselines",
         unit="images" if in_a_task == 1 else f"times {in_a_task} images",
-        cpus=room.cpus,
-        gpus=room.gpus,
-        environment=_GPU_ENVIRONMENT if room.gpus else None,
+        cpus=whole.cpus,
+        gpus=whole.gpus,
+        environment=_GPU_ENVIRONMENT if whole.gpus else None,
     ):
-        one, start = sets[place // len(starts)], starts[place % len(starts)]
-        if isinstance(results, TaskFailedError):
-            failed.append(str(results))
-            continue
-        if isinstance(results, UserError):
-            bad.append(str(results))
-            continue
-        for number, result in enumerate(results, start):
-            if isinstance(result, BadInput):
-                bad.append(result.message)
-            else:
-                one.results[number] = result
-        if len(one.results) == count:
-            one.write(evaluation.out)
-    if bad:
-        raise UserError(_summary(bad + failed))
-    if not all(one.is_written for one in sets):
+        which, part = divmod(number, len(starts))
+        if isinstance(result, UnusableImagesError):
+            unusable += result.args
+        elif isinstance(result, UserError):
+            unusable.append(str(result))
+        elif isinstance(result, TaskFailedError):
+            failed.append(str(result))
+        else:
+            scored[which][part] = result
+            if len(scored[which]) == len(starts):
+                images = [image for _, some in sorted(scored[which].items()) for image in some]
+                _write(whole.out, generators[which], protocol, images)
+                scored[which].clear()  # the pictures of many generators would fill the memory
+    if unusable:
+        raise UserError(_summary(unusable + failed))
+    if failed:
         raise JobFailedError(_summary(failed))
 
 
-def _room() -> _Room:
-    """A GPU that is free now, else some cores of a node."""
+def _write(
+    out: Storage,
+    generator: GeneratorFile | None,
+    protocol: dict[str, Any],
+    images: Sequence[ScoredImage],
+) -> None:
+    """Writes the picture, and then the scores: a generator that has scores is done."""
+    name = generator.name if generator else BASELINES
+    picture = f"comparison/{name}.png" if generator else "comparison.png"
+    out.write(picture, encode_png(stack_rows([one.row for one in images if one.row is not None])))
+    scores = [score for image in images for score in image.scores]
+    write_score_file(out, ScoreFile(name, protocol, generator.sha256 if generator else "", scores))
+
+
+def _cpus_and_gpus() -> tuple[int, int]:
+    """What a task with a network takes: a GPU that is free now, else some cores of a node."""
     if ray.available_resources().get("GPU", 0) >= 1:
-        return _Room(1, 1)
+        return 1, 1
     if ray.cluster_resources().get("GPU", 0):
         _log.warning("no GPU of the cluster is free: scoring on its CPUs")
     cpus = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    return _Room(max(1, min(_CPUS, int(cpus))), 0)
+    return max(1, min(_CPUS, int(cpus))), 0
 
 
 def _summary(messages: Sequence[str]) -> str:

@@ -17,9 +17,12 @@ ABSENT = "–"
 _CORE = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
 _SHOWN = ("psnr_rgb", "psnr_y", "ssim_y")
 
+EPOCH_COLUMNS = (NEAREST, BICUBIC, SRGAN, HR)
+"""The methods of a table by epoch."""
+
 
 class ImageScore(NamedTuple):
-    """One image's measures by one method; the epoch is None where a method has none."""
+    """One image's measures by one method; the epoch is None for a method without epochs."""
 
     epoch: int | None
     method: str
@@ -31,15 +34,24 @@ Means = dict[tuple[str, int | None], Values]
 """By (method, epoch), in the order of METHODS, then epochs."""
 
 
-class Scored(NamedTuple):
-    """A run, or the baselines alone, in a table: its name there and its means."""
+class TableRun(NamedTuple):
+    """A run in the tables and the report, or the baselines alone.
+
+    Attributes:
+        name: Its name, which is shown if there are several runs.
+        means: Its scores, means over the images.
+        records: The lines of its metrics.jsonl; may be empty.
+        config: Its configuration as YAML; may be empty.
+    """
 
     name: str
     means: Means
+    records: Sequence[dict[str, Any]] = ()
+    config: str = ""
 
 
 def mean_values(scores: Iterable[ImageScore]) -> Means:
-    """Means over the images; a measure that some image lacks is missing."""
+    """Means over the images; a measure that any image lacks is missing."""
     groups: dict[tuple[str, int | None], list[Values]] = {}
     for row in sorted(scores, key=lambda row: (METHODS.index(row.method), row.epoch or 0)):
         groups.setdefault((row.method, row.epoch), []).append(row.values)
@@ -58,6 +70,24 @@ def epochs_of(means: Means) -> list[int]:
     return [epoch for method, epoch in means if method == SRGAN and epoch is not None]
 
 
+def epoch_rows(means: Means) -> list[tuple[str, dict[str, Values | None]]]:
+    """The rows of a table by epoch: the epoch, and values by nearest, bicubic, SRGAN and HR.
+
+    Without a generator there is one row, whose epoch is "".
+    """
+    epochs: list[int | None] = [*epochs_of(means)] or [None]
+    return [
+        (
+            _text(epoch),
+            {
+                method: means.get((method, epoch if method == SRGAN else None))
+                for method in EPOCH_COLUMNS
+            },
+        )
+        for epoch in epochs
+    ]
+
+
 def cell(values: Values | None, measure: Measure) -> str:
     """A value for people."""
     if values is None or measure.key not in values:
@@ -67,87 +97,72 @@ def cell(values: Values | None, measure: Measure) -> str:
 
 def scores_csv(means: Means, num_images: int) -> str:
     """`epoch,method,psnr_rgb,psnr_y,ssim_rgb,ssim_y,num_images`, a row per method and epoch."""
-    return _measures_csv([Scored("", means)], _CORE, num_images)
+    return _measures_csv([TableRun("", means)], _CORE, num_images)
 
 
-def measures_csv(runs: Sequence[Scored], num_images: int) -> str:
-    """As scores.csv with every measure, empty where it is absent; several runs are named."""
+def measures_csv(runs: Sequence[TableRun], num_images: int) -> str:
+    """As scores.csv, with every measure; a value is empty where it is absent.
+
+    Several runs are told apart by a first column `run`.
+    """
     return _measures_csv(runs, [measure.key for measure in MEASURES], num_images)
 
 
 def psnr_csv(means: Means) -> str:
     """`epoch,nearest,bicubic,srgan,hr`: mean RGB PSNR in dB, a row per epoch."""
     rows = [
-        ["" if epoch is None else epoch, *(_number(means.get(key), "psnr_rgb") for key in keys)]
-        for epoch, keys in _rows_of_epochs(means)
+        [epoch, *(_number(values, "psnr_rgb") for values in row.values())]
+        for epoch, row in epoch_rows(means)
     ]
-    return _csv(["epoch", NEAREST, BICUBIC, SRGAN, HR], rows)
+    return _csv(["epoch", *EPOCH_COLUMNS], rows)
 
 
 def psnr_markdown(
-    runs: Sequence[Scored], protocol: Mapping[str, Any], generators: Mapping[str, str]
+    runs: Sequence[TableRun], protocol: Mapping[str, Any], generators: Mapping[str, str]
 ) -> str:
-    """The tables for people above the protocol.
+    """The tables for people, and below them the protocol.
 
     Args:
         runs: One run, or several to be compared.
         protocol: How the scores were made.
-        generators: sha256 of each generator by its name.
+        generators: The sha256 of each generator by its name.
     """
     lines = []
     for measure in MEASURES:
         if measure.key in _SHOWN:
             unit = f" in {measure.unit}" if measure.unit else ""
-            header = ["epoch", *(TITLES[method] for method in (NEAREST, BICUBIC, SRGAN, HR))]
             rows = [
-                [
-                    run.name,
-                    "" if epoch is None else str(epoch),
-                    *(cell(run.means.get(key), measure) for key in keys),
-                ]
+                [run.name, epoch, *(cell(values, measure) for values in row.values())]
                 for run in runs
-                for epoch, keys in _rows_of_epochs(run.means)
+                for epoch, row in epoch_rows(run.means)
             ]
+            header = ["epoch", *(TITLES[method] for method in EPOCH_COLUMNS)]
             lines += [f"{measure.title}{unit}:", "", *_markdown(header, rows, runs), ""]
-    header = ["method", "epoch", *(measure.title for measure in MEASURES)]
     rows = [
-        [
-            run.name,
-            TITLES[method],
-            "" if epoch is None else str(epoch),
-            *(cell(values, measure) for measure in MEASURES),
-        ]
+        [run.name, TITLES[method], _text(epoch), *(cell(values, measure) for measure in MEASURES)]
         for run in runs
         for (method, epoch), values in run.means.items()
     ]
+    header = ["method", "epoch", *(measure.title for measure in MEASURES)]
     lines += ["All measures:", "", *_markdown(header, rows, runs), ""]
     lines += [f"{key}: {value}  " for key, value in protocol.items()]
     lines += [f"generator {key}: sha256 {value}  " for key, value in generators.items()]
     return "\n".join(lines) + "\n"
 
 
-def _rows_of_epochs(means: Means) -> list[tuple[int | None, list[tuple[str, int | None]]]]:
-    """A row's epoch and its keys; one row without an epoch where there is no generator."""
-    epochs: list[int | None] = [*epochs_of(means)] or [None]
-    return [
-        (epoch, [(NEAREST, None), (BICUBIC, None), (SRGAN, epoch), (HR, None)]) for epoch in epochs
-    ]
-
-
-def _measures_csv(runs: Sequence[Scored], keys: Sequence[str], num_images: int) -> str:
-    named = len(runs) > 1
+def _measures_csv(runs: Sequence[TableRun], keys: Sequence[str], num_images: int) -> str:
+    first = 0 if len(runs) > 1 else 1
     rows = [
-        [
-            *([run.name] if named else []),
-            "" if epoch is None else epoch,
-            method,
-            *(_number(values, key) for key in keys),
-            num_images,
-        ]
+        [run.name, _text(epoch), method, *(_number(values, key) for key in keys), str(num_images)]
         for run in runs
         for (method, epoch), values in run.means.items()
     ]
-    return _csv([*(["run"] if named else []), "epoch", "method", *keys, "num_images"], rows)
+    header = ["run", "epoch", "method", *keys, "num_images"]
+    return _csv(header[first:], [row[first:] for row in rows])
+
+
+def _text(epoch: int | None) -> str:
+    return "" if epoch is None else str(epoch)
 
 
 def _number(values: Values | None, key: str) -> str:
@@ -155,16 +170,14 @@ def _number(values: Values | None, key: str) -> str:
     return "" if values is None or key not in values else f"{values[key]:.4f}"
 
 
-def _markdown(header: list[str], rows: list[list[str]], runs: Sequence[Scored]) -> list[str]:
-    """A table whose rows begin with their run's name, which a single run does not show."""
+def _markdown(header: list[str], rows: list[list[str]], runs: Sequence[TableRun]) -> list[str]:
+    """A table whose rows begin with their run's name; it is shown only if there are several."""
     first = 0 if len(runs) > 1 else 1
     cells = [["run", *header], ["---"] * (len(header) + 1), *rows]
     return [f"| {' | '.join(row[first:])} |" for row in cells]
 
 
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
+def _csv(header: list[str], rows: list[list[str]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
