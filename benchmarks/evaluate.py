@@ -1,10 +1,10 @@
-"""What an evaluation costs beside its generator, and how much memory a large image takes.
+"""What an evaluation costs in addition to its generator, and the memory that a large image takes.
 
 python -m benchmarks.evaluate [--photographs FOLDER] [--images 100] [--scored 2]
 
-Images of DIV2K's size. `jobs.evaluate` scores the baselines of `--images` of them as a person runs
-it; in this process the paper's generator, with random weights, makes and scores `--scored` of them,
-with distances of VGG22 features; and one image of 4080x2712 goes the same way.
+The images have DIV2K's size. `jobs.evaluate` scores the baselines on `--images` of them. In this
+process the paper's generator, with random weights, upscales `--scored` of them, and they are
+scored with distances of VGG22 features. Another process does the same with one image of 4080x2712.
 """
 
 import argparse
@@ -29,6 +29,12 @@ from benchmarks.common import (
     read,
 )
 from benchmarks.usage import peak_megabytes
+from data_pipeline.platform.storage import open_storage
+from srgan.config_file import dump_config, load_config
+from srgan.evaluation import score_task
+from srgan.evaluation.benchmark import folder_benchmark
+from srgan.evaluation.run_reader import find_generators, open_run
+from srgan.run_layout import CONFIG_KEY, DATASET_KEY, VGG_KEY, generator_key
 
 _ROOT = Path(__file__).parent.parent
 _DISTINCT = 20
@@ -46,9 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(_CPUS)  # before TensorFlow is imported
     if args.large:
-        from srgan.evaluation.score_task import score_generator
-
-        score_generator(*_task(args.large[0], args.large[1], 0))
+        score_task.score_images(_task(*args.large, 0))
         print(peak_megabytes(os.getpid()))
         return
     with tempfile.TemporaryDirectory() as name:
@@ -80,8 +84,6 @@ def _baselines(hr: Path, out: Path) -> float:
 
 def _score(run: Path, hr: Path, number: int) -> Figures:
     """Seconds of the generator, and of all else that an image takes, once compiled."""
-    from srgan.evaluation import score_task
-
     spent = []
     upscale_pair = vars(score_task)["upscale_pair"]
 
@@ -91,13 +93,12 @@ def _score(run: Path, hr: Path, number: int) -> Figures:
         spent.append(time.monotonic() - start)
         return image
 
-    arguments = _task(run, hr, number)
+    task = _task(run, hr, number)
     with mock.patch.object(score_task, "upscale_pair", timed):
-        score_task.score_generator(*arguments)  # compiles
+        score_task.score_images(task)  # compiles
         start = time.monotonic()
-        result = score_task.score_generator(*arguments)
+        score_task.score_images(task)
         total = time.monotonic() - start
-    assert isinstance(result[0], score_task.ImageResult), result
     return {
         "generator_seconds": spent[-1],
         "other_seconds": total - spent[-1],
@@ -105,22 +106,18 @@ def _score(run: Path, hr: Path, number: int) -> Figures:
     }
 
 
-def _task(run: Path, hr: Path, number: int) -> tuple[Any, ...]:
-    """The arguments of a task that scores an image by the paper's generator."""
+def _task(run: Path, hr: Path, number: int) -> score_task.ScoreTask:
+    """A task that scores an image by the paper's generator, of a RUN that is made for it."""
     import keras
 
-    from data_pipeline.platform.hashing import sha256_hex
-    from data_pipeline.platform.storage import open_storage
-    from srgan.config_file import dump_config, load_config
-    from srgan.evaluation.benchmark import folder_benchmark
-    from srgan.evaluation.score_task import GeneratorFile, ScoreTask
     from srgan.generator_file import save_generator
     from srgan.networks import generator
-    from srgan.run_layout import VGG_KEY, generator_key
     from srgan.vgg import weight_shapes
 
     config = load_config(_ROOT / "configs/paper.yaml")
     storage = open_storage(str(run))
+    storage.write(CONFIG_KEY, dump_config(config).encode())
+    storage.write(DATASET_KEY, b'{"uri": "none", "manifest_sha256": "none"}')
     keras.utils.set_random_seed(0)
     save_generator(generator(**config.generator.model_dump()), storage, generator_key(1))
     draw = np.random.default_rng(0)
@@ -129,11 +126,11 @@ def _task(run: Path, hr: Path, number: int) -> tuple[Any, ...]:
         for name, shape in weight_shapes("vgg22").items()
     }
     np.savez(run / VGG_KEY, **weights)  # type: ignore[arg-type]
+    opened = open_run(str(run))._replace(extractors=("vgg22",))
+    (file,) = find_generators(opened)
     benchmark = folder_benchmark(str(hr), None, scale=4, kernel="matlab").part(number, 1)
-    task = ScoreTask(benchmark, storage.uri, ("vgg22",), pictured=1, cpus=_CPUS, gpus=0)
-    key = generator_key(1)
-    one = GeneratorFile("epoch-0001", "srgan", 1, key, sha256_hex(storage.read(key)))
-    return task, one, dump_config(config), str(run / "evaluation")
+    out = open_storage(str(run / "evaluation"))
+    return score_task.ScoreTask(benchmark, opened, file, out, pictured=1, cpus=_CPUS, gpus=0)
 
 
 def _large(folder: Path, file: Path) -> Figures:

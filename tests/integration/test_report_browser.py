@@ -10,7 +10,8 @@ import pytest
 from data_pipeline.imresize import enlarge_nearest, imresize
 from srgan.evaluation.comparison import Panel
 from srgan.evaluation.measures import MEASURES
-from srgan.evaluation.report import Example, ReportRun, report_html
+from srgan.evaluation.report import Example, report_html
+from srgan.evaluation.table import TableRun
 from tests.conftest import photograph
 
 CHROMIUM = shutil.which("chromium")
@@ -49,7 +50,7 @@ def report(tmp_path_factory):
     config = "data: " + 40 * "wide " + "\n"
     page = report_html(
         "Set5",
-        [ReportRun(LONG, means, records, config), ReportRun("second", means, records, config)],
+        [TableRun(LONG, means, records, config), TableRun("second", means, records, config)],
         [example("astronaut.png", 180, 40), example("coffee.png", 240, 120)],
         {"images": "Set5, 5", "images sha256": "0123456789abcdef" * 4},
         {f"{LONG} epoch 1": "0123456789abcdef" * 4},

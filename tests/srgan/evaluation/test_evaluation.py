@@ -22,10 +22,10 @@ from srgan.evaluation.comparison import most_detailed_crop
 from srgan.evaluation.evaluate import Limits, evaluate
 from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
-from srgan.evaluation.score_files import read_score_sets
+from srgan.evaluation.score_files import read_score_files
+from srgan.generator_file import load_generator, save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
-from srgan.upscale import load_generator, save_generator
 from srgan.vgg import FeatureExtractor, weight_shapes
 
 CONFIG = b"""
@@ -52,8 +52,8 @@ def rows(storage, key):
 
 def evaluate_data(small_data, run, **changes):
     arguments = {"run_uri": run.uri, "out_uri": None, "epochs": None}
-    outcome = evaluate(data_benchmark(str(small_data), None), **(arguments | changes))
-    return open_storage(outcome.uri)
+    summary = evaluate(data_benchmark(str(small_data), None), **(arguments | changes))
+    return open_storage(summary.uri)
 
 
 def test_tables_hold_the_means_of_the_pictures(small_data, run):
@@ -136,7 +136,7 @@ def test_scores_of_another_run_or_data_set_are_not_mixed(small_data, run):
 def test_damaged_scores_are_named(small_data, run):
     out = evaluate_data(small_data, run, epochs=[1])
     whole = out.read("scores/baselines.parquet")
-    scores = read_score_sets(out)
+    scores = read_score_files(out)
     damaged = [whole[:-9], whole[: len(whole) // 2], b"", b"PAR1"]
     for place in range(0, len(whole), 37):
         damaged.append(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
@@ -145,7 +145,7 @@ def test_damaged_scores_are_named(small_data, run):
         out.write("scores/baselines.parquet", data)
         with suppress(UserError):  # nothing else may be raised
             # A bit that means nothing, or one of the protocol, which is compared.
-            assert read_score_sets(out)["baselines"].scores == scores["baselines"].scores
+            assert read_score_files(out)["baselines"].scores == scores["baselines"].scores
             read_anyway += 1
     assert read_anyway < len(damaged) / 2
     out.write("scores/baselines.parquet", whole[:-9])
@@ -165,14 +165,14 @@ def test_baselines_alone(small_data, tmp_path):
     benchmark = folder_benchmark(str(small_data / "valid/hr"), None, scale=4, kernel="matlab")
     assert benchmark.name == "valid"
     out_uri = str(tmp_path / "out")
-    outcome = evaluate(benchmark, run_uri=None, out_uri=out_uri, epochs=None)
-    (row,) = rows(open_storage(outcome.uri), "psnr.csv")
+    summary = evaluate(benchmark, run_uri=None, out_uri=out_uri, epochs=None)
+    (row,) = rows(open_storage(summary.uri), "psnr.csv")
     assert (row["epoch"], row["srgan"], row["hr"]) == ("", "", "inf")
     scored = {
         (line["method"], line["lr_psnr"]) for line in rows(open_storage(out_uri), "measures.csv")
     }
     assert ("hr", "inf") in scored  # LR is made of it
-    assert outcome.alerts == []
+    assert summary.alerts == []
     from_data = evaluate(
         data_benchmark(str(small_data), None),
         run_uri=None,
@@ -209,7 +209,7 @@ def test_bad_generators_are_named_and_the_others_scored(small_data, run):
         evaluate_data(small_data, run)
     assert "epoch-0003.keras: is not the generator of config.yaml for images x4" in str(error.value)
     out = open_storage(f"{run.uri}/evaluation/small")
-    assert set(read_score_sets(out)) == {"baselines", "epoch-0002"}
+    assert set(read_score_files(out)) == {"baselines", "epoch-0002"}
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["2"]
     with pytest.raises(UserError, match="no generator of epoch 7"):
         evaluate_data(small_data, run, epochs=[7])
@@ -346,15 +346,15 @@ def test_a_run_without_an_epoch_yet_has_its_baselines(small_data, tmp_path, capl
 
 def test_runs_are_compared_in_one_table(small_data, run, tmp_path):
     other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
-    outcome = evaluate(
+    summary = evaluate(
         data_benchmark(str(small_data), None),
         run_uri=run.uri,
         out_uri=None,
         epochs=[1],
         compare=[other.uri],
     )
-    assert outcome.uri == f"{run.uri}/evaluation/small/compare"
-    out = open_storage(outcome.uri)
+    assert summary.uri == f"{run.uri}/evaluation/small/compare"
+    out = open_storage(summary.uri)
     table = rows(out, "measures.csv")
     assert [(row["run"], row["method"]) for row in table if row["epoch"]] == [
         ("run", "srgan"),
@@ -364,8 +364,8 @@ def test_runs_are_compared_in_one_table(small_data, run, tmp_path):
     assert [row for row in table if row["run"] == "other"] == [
         {"run": "other", **row} for row in alone
     ]
-    assert outcome.table == out.read("psnr.md").decode()
-    assert "| run | epoch | nearest | bicubic | SRGAN | HR |" in outcome.table
+    assert summary.table == out.read("psnr.md").decode()
+    assert "| run | epoch | nearest | bicubic | SRGAN | HR |" in summary.table
     assert b"other SRGAN 1" in out.read("report.html")
 
 
@@ -417,7 +417,7 @@ def test_a_drop_can_be_against_another_run(small_data, run, tmp_path):
     out = evaluate_data(small_data, run)
     second = rows(out, "psnr.csv")[1]["srgan"]
     other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
-    outcome = evaluate(
+    summary = evaluate(
         data_benchmark(str(small_data), None),
         run_uri=run.uri,
         out_uri=None,
@@ -426,7 +426,7 @@ def test_a_drop_can_be_against_another_run(small_data, run, tmp_path):
     )
     (theirs,) = rows(open_storage(f"{other.uri}/evaluation/small"), "psnr.csv")
     difference = float(theirs["srgan"]) - float(second)
-    (alert,) = outcome.alerts
+    (alert,) = summary.alerts
     assert f"is {second}, {difference:.4f} less than other's epoch 1's" in alert
 
 
@@ -521,15 +521,15 @@ def test_runs_whose_vgg_weights_differ_are_compared_without(small_data, run, tmp
         "epochs": None,
         "compare": [other.uri],
     }
-    outcome = evaluate(data_benchmark(str(small_data), None), **compared)
-    out = open_storage(outcome.uri)
+    summary = evaluate(data_benchmark(str(small_data), None), **compared)
+    out = open_storage(summary.uri)
     assert all(row["vgg22"] for row in rows(out, "measures.csv"))
     assert open_storage(str(tmp_path / "out/compare/other")).size("psnr.csv")  # not in its RUN
     assert not other.list("evaluation")
     np.savez(Path(other.uri, "vgg19.npz"), **{key: 2 * value for key, value in weights.items()})
     compared["out_uri"] = str(tmp_path / "again")
-    outcome = evaluate(data_benchmark(str(small_data), None), **compared)
-    table = rows(open_storage(outcome.uri), "measures.csv")
+    summary = evaluate(data_benchmark(str(small_data), None), **compared)
+    table = rows(open_storage(summary.uri), "measures.csv")
     assert not any(row["vgg22"] for row in table)
     assert all(row["psnr_y"] for row in table)
     with pytest.raises(UserError, match="names a run twice"):

@@ -12,8 +12,8 @@ from data_pipeline.images import decode_image
 from srgan.evaluation.comparison import Panel
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.plots import discriminator_figure, loss_figure, score_figure, svg
-from srgan.evaluation.report import Example, ReportRun, report_html
-from srgan.evaluation.table import Scored
+from srgan.evaluation.report import Example, report_html
+from srgan.evaluation.table import TableRun
 from tests.conftest import photograph
 
 HOSTILE = """<script>alert(1)</script>"'></text></svg><img src=x onerror=alert(2)>$\\frac{$"""
@@ -37,7 +37,7 @@ PROTOCOL = {"images": "Set5, 5", "scale": 4, "kernel": "matlab"}
 
 
 def run(name="demo", means=TRAINED, records=(), config=""):
-    return ReportRun(name, means, list(records), config)
+    return TableRun(name, means, records, config)
 
 
 def page(runs, *, name="Set5", examples=(), protocol=PROTOCOL, generators=None):
@@ -231,19 +231,19 @@ def test_the_same_arguments_make_the_same_bytes():
 
 
 def test_scores_are_drawn_at_their_values():
-    figure = score_figure([Scored("demo", TRAINED)], MEASURE["psnr_y"])
+    figure = score_figure([TableRun("demo", TRAINED)], MEASURE["psnr_y"])
     assert curve(figure, "SRGAN") == [(10, 28.312), (20, 28.393)]
     assert {y for _, y in curve(figure, "bicubic")} == {27.554}
     assert {y for _, y in curve(figure, "SRResNet")} == {28.881}
     other = BASELINES | {("srgan", 5): {"ssim_y": 0.7}}
-    figure = score_figure([Scored("a", TRAINED), Scored("b", other)], MEASURE["ssim_y"])
+    figure = score_figure([TableRun("a", TRAINED), TableRun("b", other)], MEASURE["ssim_y"])
     assert curve(figure, "SRGAN, a") == [(10, 0.81237), (20, 0.81119)]
     assert curve(figure, "SRGAN, b") == [(5, 0.7)]
     assert {y for _, y in curve(figure, "SRResNet, a")} == {0.82991}
     styles = [(line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines[:2]]
     assert styles[0][0] != styles[1][0]
     assert styles[0][1] != styles[1][1]
-    assert score_figure([Scored("", BASELINES)], MEASURE["psnr_y"]) is None
+    assert score_figure([TableRun("", BASELINES)], MEASURE["psnr_y"]) is None
 
 
 def test_records_are_drawn_over_the_run_and_its_phases():
@@ -288,14 +288,14 @@ def test_no_value_breaks_a_picture(value):
         loss_figure(records),
         loss_figure(records[-1:]),
         discriminator_figure(records),
-        score_figure([Scored("", means)], MEASURE["psnr_y"]),
+        score_figure([TableRun("", means)], MEASURE["psnr_y"]),
     ):
         if figure is not None:
             ET.fromstring(svg(figure, label="", prefix="p"))
 
 
 def test_svg_is_whole_and_takes_the_pages_colours():
-    runs = [Scored(HOSTILE, TRAINED), Scored("\x00\ud800" + "n" * 99, TRAINED)]
+    runs = [TableRun(HOSTILE, TRAINED), TableRun("\x00\ud800" + "n" * 99, TRAINED)]
     text = svg(score_figure(runs, MEASURE["psnr_y"]), label='a "label" <b>', prefix="one")
     root = ET.fromstring(text)
     assert root.get("role") == "img"
