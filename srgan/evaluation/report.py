@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from data_pipeline.images import encode_png
+from data_pipeline.images import Image, encode_png
 from srgan.evaluation.comparison import Panel
 from srgan.evaluation.measures import MEASURES, Measure, Values
 from srgan.evaluation.plots import discriminator_figure, loss_figure, score_figure, svg
@@ -54,24 +54,10 @@ class _Row(NamedTuple):
     cells: list[_Cell]
 
 
-class _Plot(NamedTuple):
-    caption: str
-    svg: str
-
-
-class _EncodedPanel(NamedTuple):
-    label: str
-    uri: str
-    width: int
-    height: int
-
-
 class _ExampleView(NamedTuple):
     """An example and how to show it: the two panels compared first, and widths in CSS pixels."""
 
-    image: str
-    why: str
-    pictures: list[_EncodedPanel]
+    example: Example
     left: int
     right: int
     stage_width: int
@@ -106,15 +92,16 @@ def report_html(
     ]
     groups = [(run.name, _method_rows(runs, run)) for run in runs]
     shown = [row for _, rows in (*tables, *groups) for row in rows]
-    page = Environment(
+    environment = Environment(
         loader=PackageLoader("srgan", "evaluation"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-    ).get_template("report.html.j2")
-    return page.render(
+    )
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template("report.html.j2").render(
         name=name,
         runs=runs,
         has_generator=has_generator,
@@ -177,26 +164,25 @@ def _cell(values: Values | None, measure: Measure, best: str | None) -> _Cell:
     return _Cell("∞" if text == "inf" else text, text == best)
 
 
+def _data_uri(image: Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()
+
+
 def _example(example: Example) -> _ExampleView:
-    pictures = [
-        _EncodedPanel(
-            panel.label,
-            "data:image/png;base64," + base64.b64encode(encode_png(panel.image)).decode(),
-            panel.image.shape[1],
-            panel.image.shape[0],
-        )
-        for panel in example.panels
-    ]
-    last = len(pictures) - 1
     # Panels are nearest, bicubic, generators, HR: compare bicubic with the last generator, or HR.
+    last = len(example.panels) - 1
     left = max(0, min(1, last - 1))
     right = min(last, max(left + 1, last - 1))
-    width, side = pictures[0].width, max(pictures[0].width, pictures[0].height)
-    stage, panel = (width * max(_LEAST_ZOOM, shown // side) for shown in (_STAGE_SIDE, _PANEL_SIDE))
-    return _ExampleView(example.image, example.why, pictures, left, right, stage, panel)
+    height, width = example.panels[0].image.shape[:2]
+    stage, panel = (
+        width * max(_LEAST_ZOOM, shown // max(height, width))
+        for shown in (_STAGE_SIDE, _PANEL_SIDE)
+    )
+    return _ExampleView(example, left, right, stage, panel)
 
 
-def _plots(runs: Sequence[TableRun]) -> list[_Plot]:
+def _plots(runs: Sequence[TableRun]) -> list[tuple[str, str]]:
+    """Captions and SVG."""
     figures: list[tuple[str, Figure | None]] = [
         (
             f"{measure.title} by epoch" + (f", {measure.unit}" if measure.unit else ""),
@@ -212,7 +198,7 @@ def _plots(runs: Sequence[TableRun]) -> list[_Plot]:
             (f"Discriminator in training{of_run}", discriminator_figure(run.records)),
         ]
     return [
-        _Plot(caption, svg(figure, label=caption, prefix=f"plot-{number}"))
+        (caption, svg(figure, label=caption, prefix=f"plot-{number}"))
         for number, (caption, figure) in enumerate(figures, 1)
         if figure is not None
     ]

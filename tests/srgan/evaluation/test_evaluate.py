@@ -1,5 +1,8 @@
+"""Whole evaluations of small RUNs, on a real Ray."""
+
 import csv
 import io
+import pickle
 import shutil
 from contextlib import suppress
 from fractions import Fraction
@@ -15,15 +18,15 @@ from data_pipeline.images import as_rgb, decode_image
 from data_pipeline.imresize import imresize
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
-from data_pipeline.platform.storage import LocalStorage, open_storage
+from data_pipeline.platform.storage import LocalStorage, Storage, open_storage
 from srgan.evaluation.alerts import Limit
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
-from srgan.evaluation.comparison import most_detailed_crop
-from srgan.evaluation.evaluate import Limits, evaluate
+from srgan.evaluation.evaluate import EvaluationSummary, Limits, evaluate
 from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
 from srgan.evaluation.score_files import read_score_files
-from srgan.generator_file import load_generator, save_generator
+from srgan.evaluation.score_task import ScoreTask, score_images
+from srgan.generator_file import save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
 from srgan.vgg import FeatureExtractor, weight_shapes
@@ -50,14 +53,24 @@ def rows(storage, key):
     return list(csv.DictReader(io.StringIO(storage.read(key).decode())))
 
 
-def evaluate_data(small_data, run, **changes):
-    arguments = {"run_uri": run.uri, "out_uri": None, "epochs": None}
-    summary = evaluate(data_benchmark(str(small_data), None), **(arguments | changes))
-    return open_storage(summary.uri)
+@pytest.fixture
+def benchmark(small_data):
+    return data_benchmark(str(small_data), None)
 
 
-def test_tables_hold_the_means_of_the_pictures(small_data, run):
-    out = evaluate_data(small_data, run)
+def evaluated(benchmark, run: Storage | None, **options) -> EvaluationSummary:
+    """An evaluation of all epochs, into RUN's own folder."""
+    defaults = {"run_uri": run and run.uri, "out_uri": None, "epochs": None}
+    return evaluate(benchmark, **(defaults | options))
+
+
+def results_of(benchmark, run: Storage | None, **options) -> Storage:
+    """Where the evaluation's results are."""
+    return open_storage(evaluated(benchmark, run, **options).uri)
+
+
+def test_tables_hold_the_means_of_the_pictures(benchmark, small_data, run):
+    out = results_of(benchmark, run)
     assert out.uri == f"{run.uri}/evaluation/small"
     sr_psnr, sr_ssim = [], []
     for name in ("ihc", "retina", "zgrey"):
@@ -87,8 +100,8 @@ def test_tables_hold_the_means_of_the_pictures(small_data, run):
     assert f"| 2 | {float(table[1]['nearest']):.2f} |" in out.read("psnr.md").decode()
 
 
-def test_the_picture_has_four_crops_a_row(small_data, run):
-    out = evaluate_data(small_data, run, epochs=[2])
+def test_the_picture_has_four_crops_a_row(benchmark, small_data, run):
+    out = results_of(benchmark, run, epochs=[2])
     picture = decode_image(out.read("comparison/epoch-0002.png"))
     crop = 2 * 100  # the validation images are 100 pixels wide, shown twice as large
     rows_height = 2 * (28 + crop + 6) + (28 + 2 * 60 + 6)
@@ -97,44 +110,44 @@ def test_the_picture_has_four_crops_a_row(small_data, run):
     np.testing.assert_array_equal(picture[28 : 28 + crop : 2, -crop::2], hr)
 
 
-def test_only_what_is_new_is_scored(small_data, run, caplog):
-    evaluate_data(small_data, run, epochs=[1])
+def test_only_what_is_new_is_scored(benchmark, run, caplog):
+    results_of(benchmark, run, epochs=[1])
     out = open_storage(f"{run.uri}/evaluation/small")
     first = out.read("scores/epoch-0001.parquet")
     out.delete("sr/epoch-0001/ihc.png")
     run.write("generators/notes.txt", b"no generator: passed over")
     run.write("config.yaml", CONFIG.replace(b"epochs: 2", b"epochs: 4"))  # a run may grow
-    out = evaluate_data(small_data, run)
+    out = results_of(benchmark, run)
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1", "2"]
     assert out.read("scores/epoch-0001.parquet") == first
     assert out.size("sr/epoch-0001/ihc.png") is None  # nothing of it was made again
     with caplog.at_level("INFO"):
-        evaluate_data(small_data, run)
+        results_of(benchmark, run)
     assert "already complete" in caplog.text
 
 
-def test_tables_that_a_kill_left_out_are_made_from_the_scores(small_data, run):
-    out = evaluate_data(small_data, run)
+def test_tables_that_a_kill_left_out_are_made_from_the_scores(benchmark, run):
+    out = results_of(benchmark, run)
     names = ("psnr.csv", "psnr.md", "scores.csv", "measures.csv", "images.parquet", "report.html")
     before = {name: out.read(name) for name in names}
     for name in names:
         out.delete(name)
-    evaluate_data(small_data, run)
+    results_of(benchmark, run)
     assert {name: out.read(name) for name in names} == before
 
 
-def test_scores_of_another_run_or_data_set_are_not_mixed(small_data, run):
-    out = evaluate_data(small_data, run)
+def test_scores_of_another_run_or_data_set_are_not_mixed(benchmark, run):
+    out = results_of(benchmark, run)
     run.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "other"}')
     with pytest.raises(UserError, match=r"another protocol \(run sha256"):
-        evaluate_data(small_data, run)
+        results_of(benchmark, run)
     run.delete("dataset.json")
     with pytest.raises(UserError, match=r"lacks config\.yaml or dataset\.json; pass a RUN"):
-        evaluate_data(small_data, run, out_uri=out.uri)
+        results_of(benchmark, run, out_uri=out.uri)
 
 
-def test_damaged_scores_are_named(small_data, run):
-    out = evaluate_data(small_data, run, epochs=[1])
+def test_damaged_scores_are_named(benchmark, run):
+    out = results_of(benchmark, run, epochs=[1])
     whole = out.read("scores/baselines.parquet")
     scores = read_score_files(out)
     damaged = [whole[:-9], whole[: len(whole) // 2], b"", b"PAR1"]
@@ -150,7 +163,7 @@ def test_damaged_scores_are_named(small_data, run):
     assert read_anyway < len(damaged) / 2
     out.write("scores/baselines.parquet", whole[:-9])
     with pytest.raises(UserError, match=r"scores/baselines\.parquet: is damaged; delete it to"):
-        evaluate_data(small_data, run)
+        results_of(benchmark, run)
 
 
 def test_a_damaged_validation_image_is_named(small_data, run, tmp_path):
@@ -158,70 +171,52 @@ def test_a_damaged_validation_image_is_named(small_data, run, tmp_path):
     shutil.copytree(small_data, data)
     shutil.copy(data / "valid/hr/ihc.png", data / "valid/hr/retina.png")
     with pytest.raises(UserError, match=r"valid/hr/retina\.png: expected sha256 \w+, found \w+"):
-        evaluate_data(data, run)
+        evaluated(data_benchmark(str(data), None), run)
 
 
-def test_baselines_alone(small_data, tmp_path):
-    benchmark = folder_benchmark(str(small_data / "valid/hr"), None, scale=4, kernel="matlab")
-    assert benchmark.name == "valid"
-    out_uri = str(tmp_path / "out")
-    summary = evaluate(benchmark, run_uri=None, out_uri=out_uri, epochs=None)
-    (row,) = rows(open_storage(summary.uri), "psnr.csv")
-    assert (row["epoch"], row["srgan"], row["hr"]) == ("", "", "inf")
-    scored = {
-        (line["method"], line["lr_psnr"]) for line in rows(open_storage(out_uri), "measures.csv")
-    }
-    assert ("hr", "inf") in scored  # LR is made of it
+def test_baselines_alone(benchmark, small_data, tmp_path):
+    folder = folder_benchmark(str(small_data / "valid/hr"), None, scale=4, kernel="matlab")
+    assert folder.name == "valid"
+    summary = evaluated(folder, None, out_uri=str(tmp_path / "out"))
     assert summary.alerts == []
-    from_data = evaluate(
-        data_benchmark(str(small_data), None),
-        run_uri=None,
-        out_uri=str(tmp_path / "out2"),
-        epochs=None,
-    )
-    assert rows(open_storage(from_data.uri), "psnr.csv") == [row]
+    out = open_storage(summary.uri)
+    (row,) = rows(out, "psnr.csv")
+    assert (row["epoch"], row["srgan"], row["hr"]) == ("", "", "inf")
+    hr = rows(out, "measures.csv")[-1]
+    assert (hr["method"], hr["lr_psnr"]) == ("hr", "inf")  # LR is made of it
+    from_data = results_of(benchmark, None, out_uri=str(tmp_path / "out2"))
+    assert rows(from_data, "psnr.csv") == [row]
 
 
-def test_another_kernel_makes_its_own_lr(small_data):
-    given = data_benchmark(str(small_data), None).pair(0)
+def test_another_kernel_makes_its_own_lr(benchmark, small_data):
+    given = benchmark.pair(0)
     generated = data_benchmark(str(small_data), "opencv").pair(0)
     np.testing.assert_array_equal(given.hr, generated.hr)
     assert (given.lr != generated.lr).any()
 
 
-def test_another_protocol_is_refused_and_scores_are_kept(small_data, run):
-    out = evaluate_data(small_data, run)
+def test_another_protocol_is_refused_and_scores_are_kept(benchmark, small_data, run):
+    out = results_of(benchmark, run)
     before = out.read("images.parquet")
     with pytest.raises(UserError, match="kernel: matlab, now opencv"):
-        evaluate(
-            data_benchmark(str(small_data), "opencv"), run_uri=run.uri, out_uri=None, epochs=None
-        )
+        evaluated(data_benchmark(str(small_data), "opencv"), run)
     assert out.read("images.parquet") == before
 
 
-def test_bad_generators_are_named_and_the_others_scored(small_data, run):
+def test_bad_generators_are_named_and_the_others_scored(benchmark, run):
     whole = run.read("generators/epoch-0001.keras")
     run.write("generators/epoch-0001.keras", whole[: len(whole) // 2])
     save_generator(generator(blocks=2, filters=4), run, generator_key(3))
     with pytest.raises(
         UserError, match=r"epoch-0001\.keras: is no generator.*; .*epoch-0003"
     ) as error:
-        evaluate_data(small_data, run)
+        results_of(benchmark, run)
     assert "epoch-0003.keras: is not the generator of config.yaml for images x4" in str(error.value)
     out = open_storage(f"{run.uri}/evaluation/small")
     assert set(read_score_files(out)) == {"baselines", "epoch-0002"}
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["2"]
     with pytest.raises(UserError, match="no generator of epoch 7"):
-        evaluate_data(small_data, run, epochs=[7])
-
-
-def test_a_model_that_is_no_generator_is_named(run, tmp_path):
-    image = keras.Input((8,))
-    model = keras.Model(image, keras.layers.Dense(2)(image))
-    model.save(tmp_path / "other.keras")
-    shutil.copy(tmp_path / "other.keras", f"{run.uri}/generators/epoch-0001.keras")
-    with pytest.raises(UserError, match="so it is no generator"):
-        load_generator(run, "generators/epoch-0001.keras")
+        results_of(benchmark, run, epochs=[7])
 
 
 def test_a_grey_image_is_scored_on_its_own_values(photos, run, tmp_path):
@@ -230,7 +225,7 @@ def test_a_grey_image_is_scored_on_its_own_values(photos, run, tmp_path):
     shutil.copy(photos / "camera.png", source)
     benchmark = folder_benchmark(str(source), None, scale=4, kernel="matlab")
     assert benchmark.pair(0).hr.shape == (100, 100, 1)
-    out = open_storage(evaluate(benchmark, run_uri=run.uri, out_uri=None, epochs=[1]).uri)
+    out = results_of(benchmark, run, epochs=[1])
     for row in rows(out, "scores.csv"):
         assert row["psnr_rgb"] == row["psnr_y"]
 
@@ -241,29 +236,50 @@ def test_a_bad_image_is_named_and_what_was_scored_is_kept(small_data, run, tmp_p
 
     def score_folder():
         benchmark = folder_benchmark(str(folder), None, scale=4, kernel="matlab")
-        return evaluate(benchmark, run_uri=run.uri, out_uri=None, epochs=[1])
+        return results_of(benchmark, run, epochs=[1])
 
-    out = open_storage(score_folder().uri)
-    before = {item.key: out.read(item.key) for item in out.list()}
+    out = score_folder()
+    before = contents(out)
     (folder / "ihc.png").write_text("no image")
     (folder / "retina.png").write_bytes(b"")
     with pytest.raises(UserError, match="was made by another protocol"):
         score_folder()
-    assert {item.key: out.read(item.key) for item in out.list()} == before
-    for item in out.list():
-        out.delete(item.key)
+    assert contents(out) == before
+    delete_all(out)
     with pytest.raises(UserError, match=r"ihc\.png: does not decode.*; .*retina\.png: does not"):
         score_folder()
     assert not out.list()
 
 
+def test_all_bad_images_of_one_task_are_named(small_data, run, tmp_path, monkeypatch):
+    """As on a GPU, where a task scores several; the error is whole after a way through Ray."""
+    for name in ("TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "")  # the task sets them; they are put back after the test
+    shutil.copytree(small_data / "valid/hr", tmp_path / "photos")
+    for name in ("ihc", "zgrey"):
+        (tmp_path / "photos" / f"{name}.png").write_text("no image")
+    benchmark = folder_benchmark(str(tmp_path / "photos"), None, scale=4, kernel="matlab")
+    (file, _), out = find_generators(open_run(run.uri)), open_storage(str(tmp_path / "out"))
+    task = ScoreTask(benchmark, open_run(run.uri), file, out, pictured=4, cpus=1, gpus=0)
+    with pytest.raises(UserError) as error:
+        score_images(task)
+    for one in (error.value, pickle.loads(pickle.dumps(error.value))):
+        assert [message.partition(": ")[0].rpartition("/")[2] for message in one.args] == [
+            "ihc.png",
+            "zgrey.png",
+        ]
+        assert str(one) == "; ".join(one.args)
+    assert [item.key for item in out.list()] == ["sr/epoch-0001/retina.png"]
+    assert len(score_images(task._replace(benchmark=benchmark.part(1, 1)))) == 1
+
+
 @pytest.mark.slow
-def test_a_generator_that_was_written_anew_is_scored_again(small_data, run, caplog):
-    out = evaluate_data(small_data, run)
+def test_a_generator_that_was_written_anew_is_scored_again(benchmark, run, caplog):
+    out = results_of(benchmark, run)
     before = rows(out, "psnr.csv")
     save_generator(generator(blocks=1, filters=4), run, generator_key(2))
     with caplog.at_level("INFO"):
-        evaluate_data(small_data, run)
+        results_of(benchmark, run)
     assert "epoch-0002.keras: was written anew since it was scored" in caplog.text
     after = rows(out, "psnr.csv")
     assert after[0] == before[0]
@@ -295,9 +311,9 @@ phases:
 """
 
 
-def test_srresnet_and_measures_by_the_runs_own_vgg(small_data, tmp_path):
+def test_srresnet_and_measures_by_the_runs_own_vgg(benchmark, small_data, tmp_path):
     run, weights = gan_run(str(tmp_path / "run"), last_epoch=1)
-    out = evaluate_data(small_data, run)
+    out = results_of(benchmark, run)
     table = {(row["method"], row["epoch"]): row for row in rows(out, "measures.csv")}
     assert list(table) == [(m, "") for m in ("nearest", "bicubic", "srresnet")] + [
         ("srgan", "1"),
@@ -333,26 +349,20 @@ def test_srresnet_and_measures_by_the_runs_own_vgg(small_data, tmp_path):
     )
 
 
-def test_a_run_without_an_epoch_yet_has_its_baselines(small_data, tmp_path, caplog):
+def test_a_run_without_an_epoch_yet_has_its_baselines(benchmark, tmp_path, caplog):
     run, _ = gan_run(str(tmp_path / "run"), last_epoch=0)
     run.delete("generators/pretrain.keras")
     with caplog.at_level("INFO"):
-        out = evaluate_data(small_data, run)
+        out = results_of(benchmark, run)
     assert "no epoch of its last phase is finished yet" in caplog.text
     assert [row["method"] for row in rows(out, "scores.csv")] == ["nearest", "bicubic", "hr"]
     (record,) = rows(out, "history.csv")
     assert (record["epochs"], record["epoch"], record["psnr_y"]) == ("0", "", "")
 
 
-def test_runs_are_compared_in_one_table(small_data, run, tmp_path):
+def test_runs_are_compared_in_one_table(benchmark, run, tmp_path):
     other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
-    summary = evaluate(
-        data_benchmark(str(small_data), None),
-        run_uri=run.uri,
-        out_uri=None,
-        epochs=[1],
-        compare=[other.uri],
-    )
+    summary = evaluated(benchmark, run, epochs=[1], compare=[other.uri])
     assert summary.uri == f"{run.uri}/evaluation/small/compare"
     out = open_storage(summary.uri)
     table = rows(out, "measures.csv")
@@ -369,17 +379,14 @@ def test_runs_are_compared_in_one_table(small_data, run, tmp_path):
     assert b"other SRGAN 1" in out.read("report.html")
 
 
-def test_limits_are_told_after_everything_is_written(small_data, run):
-    out = evaluate_data(small_data, run)
+def test_limits_are_told_after_everything_is_written(benchmark, run):
+    out = results_of(benchmark, run)
     first, second = (float(row["srgan"]) for row in rows(out, "psnr.csv"))
     drop = Limit("psnr_rgb", first - second - 0.01)
     lower = Limit("psnr_rgb", second + 0.01)
 
     def alerts(**limits):
-        benchmark = data_benchmark(str(small_data), None)
-        return evaluate(
-            benchmark, run_uri=run.uri, out_uri=None, epochs=None, limits=Limits(**limits)
-        ).alerts
+        return evaluated(benchmark, run, limits=Limits(**limits)).alerts
 
     assert alerts(below=[Limit("psnr_rgb", second - 0.01)]) == []
     (alert,) = alerts(below=[lower], drop=[Limit("psnr_rgb", 99)])
@@ -397,36 +404,24 @@ def test_limits_are_told_after_everything_is_written(small_data, run):
     assert times == sorted(times)
 
 
-def test_limits_are_judged_though_a_generator_is_damaged(small_data, run, caplog):
+def test_limits_are_judged_though_a_generator_is_damaged(benchmark, run, caplog):
     run.write("generators/epoch-0001.keras", b"damaged")
     with pytest.raises(UserError, match=r"epoch-0001\.keras: is no generator"):
-        evaluate(
-            data_benchmark(str(small_data), None),
-            run_uri=run.uri,
-            out_uri=None,
-            epochs=None,
-            limits=Limits(below=[Limit("ssim_y", 2)]),
-        )
+        evaluated(benchmark, run, limits=Limits(below=[Limit("ssim_y", 2)]))
     assert "alert: epoch 2: ssim_y is" in caplog.text
     (record,) = rows(open_storage(f"{run.uri}/evaluation/small"), "history.csv")
     assert "ssim_y" in record["alerts"]
 
 
 @pytest.mark.slow
-def test_a_drop_can_be_against_another_run(small_data, run, tmp_path):
-    out = evaluate_data(small_data, run)
+def test_a_drop_can_be_against_another_run(benchmark, run, tmp_path):
+    out = results_of(benchmark, run)
     second = rows(out, "psnr.csv")[1]["srgan"]
     other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
-    summary = evaluate(
-        data_benchmark(str(small_data), None),
-        run_uri=run.uri,
-        out_uri=None,
-        epochs=None,
-        limits=Limits(drop=[Limit("psnr_rgb", -99)], reference=other.uri),
-    )
+    limits = Limits(drop=[Limit("psnr_rgb", -99)], reference=other.uri)
+    (alert,) = evaluated(benchmark, run, limits=limits).alerts
     (theirs,) = rows(open_storage(f"{other.uri}/evaluation/small"), "psnr.csv")
     difference = float(theirs["srgan"]) - float(second)
-    (alert,) = summary.alerts
     assert f"is {second}, {difference:.4f} less than other's epoch 1's" in alert
 
 
@@ -445,51 +440,51 @@ def overtaken(at: str, action):
     return patch
 
 
-def results(out):
+def contents(out):
+    """All results but the history, which has the time."""
     return {item.key: out.read(item.key) for item in out.list() if "history" not in item.key}
 
 
-def test_two_at_once_give_one_table(small_data, run):
-    """The second one adds an epoch while the first one writes its tables."""
-    arguments = {"run_uri": run.uri, "out_uri": None}
-    benchmark = data_benchmark(str(small_data), None)
-    patch = overtaken("scores.csv", lambda: evaluate(benchmark, epochs=[2], **arguments))
-    out = open_storage(evaluate(benchmark, epochs=[1], **arguments).uri)
-    patch.undo()
-    both = results(out)
+def delete_all(out):
     for item in out.list():
         out.delete(item.key)
-    evaluate(benchmark, epochs=None, **arguments)
-    assert results(out) == both
 
 
-def test_training_goes_on_while_the_tables_are_written(small_data, run):
+def test_two_at_once_give_one_table(benchmark, run):
+    """The second one adds an epoch while the first one writes its tables."""
+    patch = overtaken("scores.csv", lambda: evaluated(benchmark, run, epochs=[2]))
+    out = results_of(benchmark, run, epochs=[1])
+    patch.undo()
+    both = contents(out)
+    delete_all(out)
+    evaluated(benchmark, run)
+    assert contents(out) == both
+
+
+def test_training_goes_on_while_the_tables_are_written(benchmark, run):
     """It writes a generator anew and a new one, which a second evaluation scores at once."""
-    arguments = {"run_uri": run.uri, "out_uri": None, "epochs": None}
-    benchmark = data_benchmark(str(small_data), None)
 
     def train_and_evaluate():
         for epoch in (2, 3):
             save_generator(generator(blocks=1, filters=4), run, generator_key(epoch))
-        evaluate(benchmark, **arguments)
+        evaluated(benchmark, run)
 
     patch = overtaken("psnr.csv", train_and_evaluate)
-    out = open_storage(evaluate(benchmark, **arguments).uri)
+    out = results_of(benchmark, run)
     patch.undo()
-    found = results(out)
+    found = contents(out)
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1", "2", "3"]
-    for item in out.list():
-        out.delete(item.key)
-    evaluate(benchmark, **arguments)
-    assert results(out) == found
+    delete_all(out)
+    evaluated(benchmark, run)
+    assert contents(out) == found
 
 
-def test_scores_of_generators_that_the_run_no_longer_has_are_left_out(small_data, run, caplog):
+def test_scores_of_generators_that_the_run_no_longer_has_are_left_out(benchmark, run, caplog):
     """As after a run was deleted, but for its evaluation, and begun anew."""
-    out = evaluate_data(small_data, run)
+    out = results_of(benchmark, run)
     run.delete("generators/epoch-0002.keras")
     save_generator(generator(blocks=1, filters=4), run, generator_key(1))
-    evaluate_data(small_data, run)
+    results_of(benchmark, run)
     assert "scores/epoch-0002.parquet: left out" in caplog.text
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1"]
     assert rows(out, "history.csv")[-1]["epoch"] == "1"
@@ -511,42 +506,29 @@ def test_srresnet_is_what_the_first_adversarial_phase_began_with(tmp_path):
 
 
 @pytest.mark.slow
-def test_runs_whose_vgg_weights_differ_are_compared_without(small_data, run, tmp_path):
+def test_runs_whose_vgg_weights_differ_are_compared_without(benchmark, run, tmp_path):
     """And a run that is named twice is not compared at all."""
     one, weights = gan_run(str(tmp_path / "one"), last_epoch=1)
     other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
-    compared = {
-        "run_uri": one.uri,
-        "out_uri": str(tmp_path / "out"),
-        "epochs": None,
-        "compare": [other.uri],
-    }
-    summary = evaluate(data_benchmark(str(small_data), None), **compared)
-    out = open_storage(summary.uri)
-    assert all(row["vgg22"] for row in rows(out, "measures.csv"))
+
+    def compare(out_uri):
+        return results_of(benchmark, one, out_uri=str(out_uri), compare=[other.uri])
+
+    assert all(row["vgg22"] for row in rows(compare(tmp_path / "out"), "measures.csv"))
     assert open_storage(str(tmp_path / "out/compare/other")).size("psnr.csv")  # not in its RUN
     assert not other.list("evaluation")
     np.savez(Path(other.uri, "vgg19.npz"), **{key: 2 * value for key, value in weights.items()})
-    compared["out_uri"] = str(tmp_path / "again")
-    summary = evaluate(data_benchmark(str(small_data), None), **compared)
-    table = rows(open_storage(summary.uri), "measures.csv")
+    table = rows(compare(tmp_path / "again"), "measures.csv")
     assert not any(row["vgg22"] for row in table)
     assert all(row["psnr_y"] for row in table)
     with pytest.raises(UserError, match="names a run twice"):
-        evaluate_data(small_data, run, compare=[run.uri])
+        results_of(benchmark, run, compare=[run.uri])
 
 
-def test_a_generator_that_makes_no_numbers_is_named(small_data, run):
+def test_a_generator_that_makes_no_numbers_is_named(benchmark, run):
     network = generator(blocks=1, filters=4)
     weights = network.get_weights()
     network.set_weights([np.full_like(weights[0], np.nan), *weights[1:]])
     save_generator(network, run, generator_key(2))
     with pytest.raises(UserError, match="not finite"):
-        evaluate_data(small_data, run)
-
-
-def test_the_most_detailed_crop_is_found():
-    image = np.zeros((300, 400, 3), np.uint8)
-    image[128:256, 192:320] = np.random.default_rng(0).integers(0, 256, (128, 128, 3))
-    assert most_detailed_crop(image, 128) == (128, 192)
-    assert most_detailed_crop(image[:50, :50], 128) == (0, 0)
+        results_of(benchmark, run)
