@@ -6,7 +6,7 @@ Exit code 3: everything is written, but a limit of --fail-below or --fail-drop i
 import argparse
 import math
 import sys
-import typing
+from typing import Any, get_args
 
 from data_pipeline.imresize import Kernel
 from jobs.command import Parser, run
@@ -64,7 +64,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--kernel",
-        choices=typing.get_args(Kernel),
+        choices=get_args(Kernel),
         help="kernel of the bicubic baseline and of LR that is made (default: DATA's, else matlab)",
     )
     parser.add_argument(
@@ -74,19 +74,16 @@ def main() -> None:
         metavar="RUN",
         help="more runs, to put into one table and report",
     )
+    limit: dict[str, Any] = {"type": _limit, "action": "append", "default": []}
     parser.add_argument(
         "--fail-below",
-        type=_limit,
-        action="append",
-        default=[],
+        **limit,
         metavar="METRIC=VALUE",
         help="exit with 3 if the newest epoch scores less; METRIC is one of " + ", ".join(JUDGED),
     )
     parser.add_argument(
         "--fail-drop",
-        type=_limit,
-        action="append",
-        default=[],
+        **limit,
         metavar="METRIC=DROP",
         help="exit with 3 if it scores more than DROP less than the epoch before it in the table",
     )

@@ -8,10 +8,10 @@ from srgan.run_layout import METRICS_KEY
 
 
 class MetricsLog:
-    """Writes RUN's metrics.jsonl. Rewritten whole each time: object storage cannot append."""
+    """Writes RUN's metrics.jsonl; the whole file each time: object storage cannot append."""
 
     def __init__(self, storage: Storage, *, step: int) -> None:
-        """Opens the log as it was after `step` steps; later lines are about to be made again."""
+        """Opens the log as it was after `step` steps; the run will make later lines again."""
         self._storage = storage
         self._records = [record for record in read_metrics(storage) if record["step"] <= step]
 
@@ -23,7 +23,7 @@ class MetricsLog:
 
 
 def read_metrics(storage: Storage) -> list[dict[str, Any]]:
-    """The lines of RUN's metrics.jsonl; none where there is no such file."""
+    """The lines of RUN's metrics.jsonl; empty if there is no such file."""
     if storage.size(METRICS_KEY) is None:
         return []
     return [json.loads(line) for line in storage.read(METRICS_KEY).splitlines()]

@@ -1,4 +1,4 @@
-"""Where things lie in a RUN."""
+"""The keys of everything in a RUN."""
 
 import re
 
@@ -19,7 +19,7 @@ def generator_key(epoch: int) -> str:
 
 
 def phase_generator_key(phase: str) -> str:
-    """Key of the generator at the end of a phase that is not the run's last."""
+    """Key of the generator at the end of an earlier phase."""
     return f"{GENERATORS}{phase}.keras"
 
 
@@ -35,5 +35,5 @@ def tensorboard_key(step: int) -> str:
 
 
 def samples_key(epoch: int, phase: str | None = None) -> str:
-    """Key of an epoch's sample picture; `phase` names one that is not the run's last."""
+    """Key of an epoch's sample picture; `phase` is None for the run's last phase."""
     return f"samples/{phase or 'epoch'}-{epoch:04}.png"

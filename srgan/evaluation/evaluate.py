@@ -79,15 +79,14 @@ def evaluate(
     limits = limits or Limits()
     benchmark = benchmark.with_sha256()
     evaluations = [
-        _open_evaluation(uri, _place(benchmark, uri, out_uri, is_first=number == 0))
+        _open_evaluation(benchmark, uri, out_uri, is_first=number == 0)
         for number, uri in enumerate([run_uri, *compare])
     ]
     if len({one.out.uri for one in evaluations}) < len(evaluations):
         raise UserError("--compare: names a run twice; pass different ones")
     reference = None
     if limits.reference:
-        place = _place(benchmark, limits.reference, out_uri, is_first=False)
-        reference = _open_evaluation(limits.reference, place)
+        reference = _open_evaluation(benchmark, limits.reference, out_uri, is_first=False)
     for one in evaluations:
         _check_epochs(one, epochs)
     first, problem = _evaluate_one(benchmark, evaluations[0], epochs)
@@ -135,22 +134,22 @@ def _judge(
     return alerts
 
 
-def _place(benchmark: Benchmark, uri: str | None, out_uri: str | None, *, is_first: bool) -> str:
-    """Where a run's results go."""
-    if out_uri is None:
-        return f"{open_storage(str(uri)).uri}/evaluation/{benchmark.name}"
-    name = PurePosixPath(str(uri)).name
-    return out_uri if is_first else f"{open_storage(out_uri).uri}/compare/{name}"
+def _open_evaluation(
+    benchmark: Benchmark, uri: str | None, out_uri: str | None, *, is_first: bool
+) -> RunEvaluation:
+    """An evaluation of a RUN, or of the baselines alone, without scores yet.
 
-
-def _open_evaluation(uri: str | None, place: str) -> RunEvaluation:
-    """An evaluation of RUN, or of the baselines alone, that has not read its scores yet."""
-    if uri is None:
-        return RunEvaluation(BASELINES, open_storage(place), None, {}, {}, {})
-    run = open_run(uri)
-    generators = {one.name: one for one in find_generators(run)}
-    name = PurePosixPath(run.storage.uri).name
-    return RunEvaluation(name, open_storage(place), run, generators, {}, {})
+    The results go to RUN/evaluation, or to `out_uri`; those of other runs than the first go below.
+    """
+    run = None if uri is None else open_run(uri)
+    name = PurePosixPath(run.storage.uri).name if run else BASELINES
+    if out_uri is not None:
+        out = open_storage(out_uri if is_first else f"{open_storage(out_uri).uri}/compare/{name}")
+    else:
+        assert run  # `evaluate` requires one of both
+        out = open_storage(f"{run.storage.uri}/evaluation/{benchmark.name}")
+    generators = {one.name: one for one in find_generators(run)} if run else {}
+    return RunEvaluation(name, out, run, generators, {}, {})
 
 
 def _check_epochs(evaluation: RunEvaluation, epochs: Sequence[int] | None) -> None:

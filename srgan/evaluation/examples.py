@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from data_pipeline.images import ImageError, decode_image
 from data_pipeline.platform.storage import Storage
@@ -13,20 +12,6 @@ from srgan.evaluation.score_task import sr_key
 from srgan.evaluation.table import BICUBIC, ImageScore
 
 _log = logging.getLogger(__name__)
-
-
-class ShownGenerator(NamedTuple):
-    """A generator whose SR images are shown.
-
-    Attributes:
-        out: The evaluation that holds its SR images.
-        name: Its name there.
-        title: Its title in the report.
-    """
-
-    out: Storage
-    name: str
-    title: str
 
 
 def choose_images(
@@ -54,23 +39,30 @@ def choose_images(
 
 
 def make_examples(
-    benchmark: Benchmark, chosen: Mapping[str, str], generators: Sequence[ShownGenerator]
+    benchmark: Benchmark,
+    chosen: Mapping[str, str],
+    generators: Mapping[str, tuple[Storage, str]],
 ) -> list[Example]:
     """Reads the chosen images and their SR images.
 
     An SR image that was deleted or damaged since it was scored is left out; the log says so.
+
+    Args:
+        benchmark: All images.
+        chosen: The images to show, and why each is shown.
+        generators: The generators to show by their title: the evaluation that holds the SR images,
+            and the generator's name there.
     """
     numbers = {file.name: number for number, file in enumerate(benchmark.hr)}
     examples = []
     for image, why in chosen.items():
         generated = {}
-        for generator in generators:
-            key = sr_key(generator.name, image)
+        for title, (out, name) in generators.items():
+            key = sr_key(name, image)
             try:
-                generated[generator.title] = decode_image(generator.out.read(key))
+                generated[title] = decode_image(out.read(key))
             except (FileNotFoundError, ImageError) as error:
-                where = f"{generator.out.uri}/{key}"
-                _log.warning("%s: the report does not show it: %s", where, error)
+                _log.warning("%s/%s: the report does not show it: %s", out.uri, key, error)
         panels = detail_panels(benchmark.pair(numbers[image]), benchmark.kernel, generated)
         examples.append(Example(image, why, tuple(panels)))
     return examples

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 from data_pipeline.platform.storage import Storage
 from srgan.config import VggName, dump_config
 from srgan.evaluation.benchmark import Benchmark
-from srgan.evaluation.examples import ShownGenerator, choose_images, make_examples
+from srgan.evaluation.examples import choose_images, make_examples
 from srgan.evaluation.report import Example, report_html
 from srgan.evaluation.run_reader import (
     GeneratorFile,
@@ -166,14 +166,13 @@ def _write_tables_and_report(
 
 def _examples(evaluations: Sequence[RunEvaluation], benchmark: Benchmark) -> list[Example]:
     """Images by SRResNet and by the newest generator of every run."""
-    shown = []
+    shown = {}
     for one in evaluations:
-        title = f"{one.name} " if len(evaluations) > 1 else ""
+        run = f"{one.name} " if len(evaluations) > 1 else ""
         if SRRESNET in one.files:
-            shown.append(ShownGenerator(one.out, SRRESNET, title + TITLES[SRRESNET]))
+            shown[run + TITLES[SRRESNET]] = (one.out, SRRESNET)
         if epochs := epochs_of(one.means):
-            name, title = generator_name(epochs[-1]), f"{title}{TITLES[SRGAN]} {epochs[-1]}"
-            shown.append(ShownGenerator(one.out, name, title))
+            shown[f"{run}{TITLES[SRGAN]} {epochs[-1]}"] = (one.out, generator_name(epochs[-1]))
     files = evaluations[0].files
     epochs = epochs_of(evaluations[0].means)
     judged = files.get(generator_name(epochs[-1]) if epochs else SRRESNET)

@@ -14,6 +14,7 @@ TITLES = dict(zip(METHODS, ("nearest", "bicubic", "SRResNet", "SRGAN", "HR"), st
 
 ABSENT = "–"
 
+_ALL = tuple(measure.key for measure in MEASURES)
 _CORE = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
 _SHOWN = ("psnr_rgb", "psnr_y", "ssim_y")
 
@@ -97,15 +98,22 @@ def cell(values: Values | None, measure: Measure) -> str:
 
 def scores_csv(means: Means, num_images: int) -> str:
     """`epoch,method,psnr_rgb,psnr_y,ssim_rgb,ssim_y,num_images`, a row per method and epoch."""
-    return _measures_csv([TableRun("", means)], _CORE, num_images)
+    return measures_csv([TableRun("", means)], num_images, _CORE)
 
 
-def measures_csv(runs: Sequence[TableRun], num_images: int) -> str:
-    """As scores.csv, with every measure; a value is empty where it is absent.
+def measures_csv(runs: Sequence[TableRun], num_images: int, keys: Sequence[str] = _ALL) -> str:
+    """As scores.csv, with the measures of `keys`; a value that is absent is empty.
 
-    Several runs are told apart by a first column `run`.
+    Several runs have a first column with their name.
     """
-    return _measures_csv(runs, [measure.key for measure in MEASURES], num_images)
+    first = 0 if len(runs) > 1 else 1
+    rows = [
+        [run.name, _text(epoch), method, *(_number(values, key) for key in keys), str(num_images)]
+        for run in runs
+        for (method, epoch), values in run.means.items()
+    ]
+    header = ["run", "epoch", "method", *keys, "num_images"]
+    return _csv(header[first:], [row[first:] for row in rows])
 
 
 def psnr_csv(means: Means) -> str:
@@ -148,17 +156,6 @@ def psnr_markdown(
     lines += [f"{key}: {value}  " for key, value in protocol.items()]
     lines += [f"generator {key}: sha256 {value}  " for key, value in generators.items()]
     return "\n".join(lines) + "\n"
-
-
-def _measures_csv(runs: Sequence[TableRun], keys: Sequence[str], num_images: int) -> str:
-    first = 0 if len(runs) > 1 else 1
-    rows = [
-        [run.name, _text(epoch), method, *(_number(values, key) for key in keys), str(num_images)]
-        for run in runs
-        for (method, epoch), values in run.means.items()
-    ]
-    header = ["run", "epoch", "method", *keys, "num_images"]
-    return _csv(header[first:], [row[first:] for row in rows])
 
 
 def _text(epoch: int | None) -> str:
