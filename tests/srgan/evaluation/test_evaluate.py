@@ -37,25 +37,44 @@ phases: {gan: {epochs: 2, losses: {mse: 1}}}
 """
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A RUN with two generators."""
-    storage = open_storage(str(tmp_path / "run"))
+@pytest.fixture(scope="module")
+def benchmark(small_data):
+    return data_benchmark(str(small_data), None)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, benchmark):
+    """A RUN with two generators and its evaluation; tests must not change it."""
+    storage = open_storage(str(tmp_path_factory.mktemp("original") / "run"))
     storage.write("config.yaml", CONFIG)
     storage.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "abc"}')
     keras.utils.set_random_seed(0)
     for epoch in (1, 2):
         save_generator(generator(blocks=1, filters=4), storage, generator_key(epoch))
+    evaluated(benchmark, storage)
     return storage
+
+
+@pytest.fixture
+def evaluated_run(original, tmp_path):
+    keras.utils.set_random_seed(1)  # for generators that the test makes
+    return open_storage(str(shutil.copytree(original.uri, tmp_path / "run")))
+
+
+@pytest.fixture
+def run(evaluated_run):
+    """The same without the evaluation."""
+    shutil.rmtree(f"{evaluated_run.uri}/evaluation")
+    return evaluated_run
+
+
+def results(run):
+    """The evaluation in RUN's own folder."""
+    return open_storage(f"{run.uri}/evaluation/small")
 
 
 def rows(storage, key):
     return list(csv.DictReader(io.StringIO(storage.read(key).decode())))
-
-
-@pytest.fixture
-def benchmark(small_data):
-    return data_benchmark(str(small_data), None)
 
 
 def evaluated(benchmark, run: Storage | None, **options) -> EvaluationSummary:
@@ -69,9 +88,8 @@ def results_of(benchmark, run: Storage | None, **options) -> Storage:
     return open_storage(evaluated(benchmark, run, **options).uri)
 
 
-def test_tables_hold_the_means_of_the_pictures(benchmark, small_data, run):
-    out = results_of(benchmark, run)
-    assert out.uri == f"{run.uri}/evaluation/small"
+def test_tables_hold_the_means_of_the_pictures(original, small_data):
+    out = results(original)
     sr_psnr, sr_ssim = [], []
     for name in ("ihc", "retina", "zgrey"):
         hr = decode_image((small_data / f"valid/hr/{name}.png").read_bytes())
@@ -100,9 +118,8 @@ def test_tables_hold_the_means_of_the_pictures(benchmark, small_data, run):
     assert f"| 2 | {float(table[1]['nearest']):.2f} |" in out.read("psnr.md").decode()
 
 
-def test_the_picture_has_four_crops_a_row(benchmark, small_data, run):
-    out = results_of(benchmark, run, epochs=[2])
-    picture = decode_image(out.read("comparison/epoch-0002.png"))
+def test_the_picture_has_four_crops_a_row(original, small_data):
+    picture = decode_image(results(original).read("comparison/epoch-0002.png"))
     crop = 2 * 100  # the validation images are 100 pixels wide, shown twice as large
     rows_height = 2 * (28 + crop + 6) + (28 + 2 * 60 + 6)
     assert picture.shape == (rows_height, 4 * crop + 3 * 6, 3)
@@ -111,13 +128,12 @@ def test_the_picture_has_four_crops_a_row(benchmark, small_data, run):
 
 
 def test_only_what_is_new_is_scored(benchmark, run, caplog):
-    results_of(benchmark, run, epochs=[1])
-    out = open_storage(f"{run.uri}/evaluation/small")
+    out = results_of(benchmark, run, epochs=[1])
     first = out.read("scores/epoch-0001.parquet")
     out.delete("sr/epoch-0001/ihc.png")
     run.write("generators/notes.txt", b"no generator: passed over")
     run.write("config.yaml", CONFIG.replace(b"epochs: 2", b"epochs: 4"))  # a run may grow
-    out = results_of(benchmark, run)
+    assert results_of(benchmark, run).uri == out.uri == results(run).uri
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1", "2"]
     assert out.read("scores/epoch-0001.parquet") == first
     assert out.size("sr/epoch-0001/ihc.png") is None  # nothing of it was made again
@@ -126,28 +142,28 @@ def test_only_what_is_new_is_scored(benchmark, run, caplog):
     assert "already complete" in caplog.text
 
 
-def test_tables_that_a_kill_left_out_are_made_from_the_scores(benchmark, run):
-    out = results_of(benchmark, run)
+def test_tables_that_a_kill_left_out_are_made_from_the_scores(benchmark, evaluated_run):
+    out = results(evaluated_run)
     names = ("psnr.csv", "psnr.md", "scores.csv", "measures.csv", "images.parquet", "report.html")
     before = {name: out.read(name) for name in names}
     for name in names:
         out.delete(name)
-    results_of(benchmark, run)
+    results_of(benchmark, evaluated_run)
     assert {name: out.read(name) for name in names} == before
 
 
-def test_scores_of_another_run_or_data_set_are_not_mixed(benchmark, run):
-    out = results_of(benchmark, run)
-    run.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "other"}')
+def test_scores_of_another_run_or_data_set_are_not_mixed(benchmark, evaluated_run):
+    out = results(evaluated_run)
+    evaluated_run.write("dataset.json", b'{"uri": "somewhere", "manifest_sha256": "other"}')
     with pytest.raises(UserError, match=r"another protocol \(run sha256"):
-        results_of(benchmark, run)
-    run.delete("dataset.json")
+        results_of(benchmark, evaluated_run)
+    evaluated_run.delete("dataset.json")
     with pytest.raises(UserError, match=r"lacks config\.yaml or dataset\.json; pass a RUN"):
-        results_of(benchmark, run, out_uri=out.uri)
+        results_of(benchmark, evaluated_run, out_uri=out.uri)
 
 
-def test_damaged_scores_are_named(benchmark, run):
-    out = results_of(benchmark, run, epochs=[1])
+def test_damaged_scores_are_named(benchmark, evaluated_run):
+    out = results(evaluated_run)
     whole = out.read("scores/baselines.parquet")
     scores = read_score_files(out)
     damaged = [whole[:-9], whole[: len(whole) // 2], b"", b"PAR1"]
@@ -163,7 +179,7 @@ def test_damaged_scores_are_named(benchmark, run):
     assert read_anyway < len(damaged) / 2
     out.write("scores/baselines.parquet", whole[:-9])
     with pytest.raises(UserError, match=r"scores/baselines\.parquet: is damaged; delete it to"):
-        results_of(benchmark, run)
+        results_of(benchmark, evaluated_run)
 
 
 def test_a_damaged_validation_image_is_named(small_data, run, tmp_path):
@@ -195,11 +211,11 @@ def test_another_kernel_makes_its_own_lr(benchmark, small_data):
     assert (given.lr != generated.lr).any()
 
 
-def test_another_protocol_is_refused_and_scores_are_kept(benchmark, small_data, run):
-    out = results_of(benchmark, run)
+def test_another_protocol_is_refused_and_scores_are_kept(small_data, evaluated_run):
+    out = results(evaluated_run)
     before = out.read("images.parquet")
     with pytest.raises(UserError, match="kernel: matlab, now opencv"):
-        evaluated(data_benchmark(str(small_data), "opencv"), run)
+        evaluated(data_benchmark(str(small_data), "opencv"), evaluated_run)
     assert out.read("images.parquet") == before
 
 
@@ -212,7 +228,7 @@ def test_bad_generators_are_named_and_the_others_scored(benchmark, run):
     ) as error:
         results_of(benchmark, run)
     assert "epoch-0003.keras: is not the generator of config.yaml for images x4" in str(error.value)
-    out = open_storage(f"{run.uri}/evaluation/small")
+    out = results(run)
     assert set(read_score_files(out)) == {"baselines", "epoch-0002"}
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["2"]
     with pytest.raises(UserError, match="no generator of epoch 7"):
@@ -274,12 +290,12 @@ def test_all_bad_images_of_one_task_are_named(small_data, run, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_generator_that_was_written_anew_is_scored_again(benchmark, run, caplog):
-    out = results_of(benchmark, run)
+def test_a_generator_that_was_written_anew_is_scored_again(benchmark, evaluated_run, caplog):
+    out = results(evaluated_run)
     before = rows(out, "psnr.csv")
-    save_generator(generator(blocks=1, filters=4), run, generator_key(2))
+    save_generator(generator(blocks=1, filters=4), evaluated_run, generator_key(2))
     with caplog.at_level("INFO"):
-        results_of(benchmark, run)
+        results_of(benchmark, evaluated_run)
     assert "epoch-0002.keras: was written anew since it was scored" in caplog.text
     after = rows(out, "psnr.csv")
     assert after[0] == before[0]
@@ -379,14 +395,14 @@ def test_runs_are_compared_in_one_table(benchmark, run, tmp_path):
     assert b"other SRGAN 1" in out.read("report.html")
 
 
-def test_limits_are_told_after_everything_is_written(benchmark, run):
-    out = results_of(benchmark, run)
+def test_limits_are_told_after_everything_is_written(benchmark, evaluated_run):
+    out = results(evaluated_run)
     first, second = (float(row["srgan"]) for row in rows(out, "psnr.csv"))
     drop = Limit("psnr_rgb", first - second - 0.01)
     lower = Limit("psnr_rgb", second + 0.01)
 
     def alerts(**limits):
-        return evaluated(benchmark, run, limits=Limits(**limits)).alerts
+        return evaluated(benchmark, evaluated_run, limits=Limits(**limits)).alerts
 
     assert alerts(below=[Limit("psnr_rgb", second - 0.01)]) == []
     (alert,) = alerts(below=[lower], drop=[Limit("psnr_rgb", 99)])
@@ -414,12 +430,12 @@ def test_limits_are_judged_though_a_generator_is_damaged(benchmark, run, caplog)
 
 
 @pytest.mark.slow
-def test_a_drop_can_be_against_another_run(benchmark, run, tmp_path):
-    out = results_of(benchmark, run)
+def test_a_drop_can_be_against_another_run(benchmark, evaluated_run, tmp_path):
+    out = results(evaluated_run)
     second = rows(out, "psnr.csv")[1]["srgan"]
     other, _ = gan_run(str(tmp_path / "other"), last_epoch=1)
     limits = Limits(drop=[Limit("psnr_rgb", -99)], reference=other.uri)
-    (alert,) = evaluated(benchmark, run, limits=limits).alerts
+    (alert,) = evaluated(benchmark, evaluated_run, limits=limits).alerts
     (theirs,) = rows(open_storage(f"{other.uri}/evaluation/small"), "psnr.csv")
     difference = float(theirs["srgan"]) - float(second)
     assert f"is {second}, {difference:.4f} less than other's epoch 1's" in alert
@@ -479,12 +495,14 @@ def test_training_goes_on_while_the_tables_are_written(benchmark, run):
     assert contents(out) == found
 
 
-def test_scores_of_generators_that_the_run_no_longer_has_are_left_out(benchmark, run, caplog):
+def test_scores_of_generators_that_the_run_no_longer_has_are_left_out(
+    benchmark, evaluated_run, caplog
+):
     """As after a run was deleted, but for its evaluation, and begun anew."""
-    out = results_of(benchmark, run)
-    run.delete("generators/epoch-0002.keras")
-    save_generator(generator(blocks=1, filters=4), run, generator_key(1))
-    results_of(benchmark, run)
+    out = results(evaluated_run)
+    evaluated_run.delete("generators/epoch-0002.keras")
+    save_generator(generator(blocks=1, filters=4), evaluated_run, generator_key(1))
+    results_of(benchmark, evaluated_run)
     assert "scores/epoch-0002.parquet: left out" in caplog.text
     assert [row["epoch"] for row in rows(out, "psnr.csv")] == ["1"]
     assert rows(out, "history.csv")[-1]["epoch"] == "1"
