@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(_CPUS)  # before TensorFlow is imported
     if args.large:
-        score_task.score_images(_task(*args.large, 0))
+        score_task.score_images(_task(args.large[0], args.large[1], 0))
         print(peak_megabytes(os.getpid()))
         return
     with tempfile.TemporaryDirectory() as name:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
 from data_pipeline.platform.storage import Storage
-from srgan.config import VggName, dump_config
+from srgan.config import VggName
+from srgan.config_file import dump_config
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.examples import choose_images, make_examples
 from srgan.evaluation.report import Example, report_html
