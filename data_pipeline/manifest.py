@@ -126,11 +126,11 @@ class Manifest(Record):
     @cached_property
     def paths(self) -> frozenset[str]:
         """Keys of all files that a data set consists of, without the manifest's own."""
-        return frozenset(file.path for part in self.parts for file in stored_files(part))
+        return frozenset(file.path for record in self.records for file in stored_files(record))
 
     @property
-    def parts(self) -> tuple[PartRecord, ...]:
-        """Shards, then validation pairs: what a data set consists of."""
+    def records(self) -> tuple[PartRecord, ...]:
+        """The records of all parts: shards, then validation pairs."""
         return (*self.shards, *self.valid)
 
     def to_json(self) -> bytes:
@@ -142,9 +142,9 @@ class Manifest(Record):
         return sha256_hex(self.to_json())
 
 
-def stored_files(part: PartRecord) -> tuple[ShardRecord | StoredFile, ...]:
+def stored_files(record: PartRecord) -> tuple[ShardRecord | StoredFile, ...]:
     """The files of a part; each has path, bytes and sha256."""
-    return (part,) if isinstance(part, ShardRecord) else (part.hr, part.lr)
+    return (record,) if isinstance(record, ShardRecord) else (record.hr, record.lr)
 
 
 def read_manifest(storage: Storage) -> Manifest | None:

@@ -1,8 +1,25 @@
 """An aligned HR/LR image pair -> aligned patches. Pure functions."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from data_pipeline.images import Image
+
+
+class Patch(NamedTuple):
+    """An aligned pair of patches, and where it was cut.
+
+    Attributes:
+        top: HR pixels from the image's upper edge.
+        left: HR pixels from the image's left edge.
+        hr: uint8 [P, P, 3].
+        lr: uint8 [P / scale, P / scale, 3].
+    """
+
+    top: int
+    left: int
+    hr: Image
+    lr: Image
 
 
 def crop_to_multiple(image: Image, scale: int) -> Image:
@@ -27,8 +44,8 @@ def is_pair(hr: Image, lr: Image, scale: int) -> bool:
 def patch_offsets(length: int, patch_size: int, stride: int) -> list[int]:
     """Offsets of the patches along one axis, in HR pixels.
 
-    A regular grid, and one more patch flush with the far edge where the grid leaves a rest, so
-    that every pixel is covered. On DIV2K's 800 training images 480/240 gives 32,592 patches.
+    A regular grid, and one more patch at the far edge where the grid leaves a rest: every pixel is
+    covered. On DIV2K's 800 training images 480/240 gives 32,592 patches.
 
     Args:
         length: Length of the axis.
@@ -46,7 +63,7 @@ def patch_offsets(length: int, patch_size: int, stride: int) -> list[int]:
 
 def aligned_patches(
     hr: Image, lr: Image, *, scale: int, patch_size: int, stride: int
-) -> Iterator[tuple[int, int, Image, Image]]:
+) -> Iterator[Patch]:
     """Cuts an aligned pair into aligned patches, row by row.
 
     Args:
@@ -57,8 +74,7 @@ def aligned_patches(
         stride: HR stride, a multiple of `scale`.
 
     Yields:
-        (top, left, hr_patch, lr_patch): the offsets are HR pixels; the patches are views
-        [patch_size, patch_size, 3] and [patch_size / scale, patch_size / scale, 3].
+        Patches whose pixels are views of `hr` and `lr`.
 
     Raises:
         ValueError: If the shapes do not belong together or a length is no multiple of `scale`.
@@ -73,7 +89,7 @@ def aligned_patches(
     for top in patch_offsets(hr.shape[0], patch_size, stride):
         for left in patch_offsets(hr.shape[1], patch_size, stride):
             y, x = top // scale, left // scale
-            yield (
+            yield Patch(
                 top,
                 left,
                 hr[top : top + patch_size, left : left + patch_size],

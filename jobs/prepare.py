@@ -78,7 +78,7 @@ def main() -> None:
         parser.error("pass one of --source, --verify and --describe")
     if args.verify:
         manifest = verify(args.verify)
-        print(f"{args.verify}: all {len(manifest.parts)} parts are what the manifest says")
+        print(f"{args.verify}: all {len(manifest.records)} parts are what the manifest says")
     elif args.describe:
         _describe(args.describe, args.out)
     else:

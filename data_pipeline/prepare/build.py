@@ -1,17 +1,17 @@
 """Photographs -> a data set: a Ray task per shard and per validation image, the manifest last.
 
-Every task leaves a record under `progress/` once its objects are whole. A killed run, started
-again, keeps what has a matching record; when all is done the records become the manifest. Which
-image goes into which shard depends on the source's listing alone, so the bytes do not depend on
-the number of workers or the order in which they finish.
+Every task leaves a record under `progress/` once its objects are whole. A build that was killed
+and is started again keeps the parts that have a matching record. When all parts are done, the
+records become the manifest. Only the source's listing decides which image goes into which shard:
+the bytes do not depend on the number of workers or on the order in which they finish.
 """
 
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 from data_pipeline.manifest import (
     FORMAT_VERSION,
-    MANIFEST_KEY,
     DataSettings,
     Manifest,
     PartRecord,
@@ -24,16 +24,8 @@ from data_pipeline.platform.storage import ReadableStorage, Storage, open_storag
 from data_pipeline.platform.storage.archive import ZipStorage
 from data_pipeline.platform.storage.memory import MemoryStorage
 from data_pipeline.prepare.div2k import open_div2k
-from data_pipeline.prepare.parts import Part, build_part
-from data_pipeline.prepare.resume import (
-    Stored,
-    begin,
-    clean_up,
-    finished_records,
-    is_complete,
-    matching_manifest,
-    require_finished,
-)
+from data_pipeline.prepare.parts import Part, UnusableImagesError, build_part
+from data_pipeline.prepare.resume import DataFolder
 from data_pipeline.prepare.sources import DIV2K, SAMPLES, Source, SourceImage, open_source
 
 # Encoded image bytes per shard: about one DIV2K image, some 30 MB of raw patches.
@@ -61,19 +53,16 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
     _check_settings(settings)
     storage = open_storage(out_uri)
     _refuse_nesting(settings, storage)
-    tasks = _plan(*_open_sources(settings, mirror))
-    stored: Stored = {found.key: found.size for found in storage.list()}
-    manifest = matching_manifest(storage, stored, settings, tasks)
-    if manifest and is_complete(manifest, stored):
+    parts = _plan(*_open_sources(settings, mirror))
+    data = DataFolder(storage, settings, parts)
+    if manifest := data.finished():
         _log.info("%s: already complete, nothing to do", storage.uri)
-        clean_up(storage)  # a kill may have come after the manifest
         return manifest
-    stored = begin(storage, stored, settings)
-    records = finished_records(storage, stored, tasks, manifest)
+    records = data.begin()
     if records:
-        _log.info("%s: %d of %d parts are done already", storage.uri, len(records), len(tasks))
-    _build([task for task in tasks if task.name not in records], settings, storage, records)
-    built = [records[task.name] for task in tasks]
+        _log.info("%s: %d of %d parts are done already", storage.uri, len(records), len(parts))
+    records |= _build([part for part in parts if part.name not in records], settings, storage)
+    built = [records[part.name] for part in parts]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         settings=settings,
@@ -81,10 +70,7 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
         valid=tuple(record for record in built if isinstance(record, ValidRecord)),
     )
     _refuse_leaks(manifest)
-    _delete_leftovers(storage, manifest)
-    require_finished(storage, settings, manifest)
-    _commit(storage, manifest)
-    clean_up(storage)
+    data.finish(manifest)
     return manifest
 
 
@@ -109,16 +95,17 @@ def _check_settings(settings: DataSettings) -> None:
 
 def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
     """DATA's own images must not become a source's."""
-    for source in (
+    sources = (
         settings.source,
         settings.valid_source,
         settings.lr_source,
         settings.valid_lr_source,
-    ):
+    )
+    out = f"{storage.uri}/"
+    for source in sources:
         if source in (None, SAMPLES, DIV2K):
             continue
-        out, folder = f"{storage.uri}/", f"{source}/"
-        if out.startswith(folder) or folder.startswith(out):
+        if out.startswith(f"{source}/") or f"{source}/".startswith(out):
             raise UserError(
                 f"--out {storage.uri}: lies within {source} or the other way round; "
                 "choose a folder beside it"
@@ -128,22 +115,16 @@ def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
 def _open_sources(settings: DataSettings, mirror: str | None) -> tuple[Source, Source | None]:
     if mirror and DIV2K not in (settings.source, settings.valid_source):
         raise UserError(f"--mirror goes with --source {DIV2K}")
-    scale = settings.scale
-    train = (
-        open_div2k("train", settings, mirror)
-        if settings.source == DIV2K
-        else open_source(settings.source, "train", lr_uri=settings.lr_source, scale=scale)
-    )
+
+    def opened(uri: str, split: Literal["train", "valid"], lr_uri: str | None) -> Source:
+        if uri == DIV2K:
+            return open_div2k(split, settings, mirror)
+        return open_source(uri, split, lr_uri=lr_uri, scale=settings.scale)
+
+    train = opened(settings.source, "train", settings.lr_source)
     if settings.valid_source is None:
         return train, None
-    valid = (
-        open_div2k("valid", settings, mirror)
-        if settings.valid_source == DIV2K
-        else open_source(
-            settings.valid_source, "valid", lr_uri=settings.valid_lr_source, scale=scale
-        )
-    )
-    return train, valid
+    return train, opened(settings.valid_source, "valid", settings.valid_lr_source)
 
 
 def _plan(train: Source, valid: Source | None) -> list[Part]:
@@ -156,39 +137,41 @@ def _plan(train: Source, valid: Source | None) -> list[Part]:
             room = _SHARD_SOURCE_BYTES
         groups[-1].append(image)
         room -= image.hr.size
-    tasks = [
+    parts = [
         Part(f"train/{number:05}", train._replace(images=tuple(group)), True)
         for number, group in enumerate(groups)
     ]
     if valid:
-        tasks += [
+        parts += [
             Part(f"valid/{image.name}", valid._replace(images=(image,)), False)
             for image in valid.images
         ]
-    return tasks
+    return parts
 
 
 def _build(
-    tasks: Sequence[Part],
-    settings: DataSettings,
-    storage: Storage,
-    records: dict[str, PartRecord],
-) -> None:
-    """Builds parts on Ray and adds their records; raises the first error after all were tried."""
+    parts: Sequence[Part], settings: DataSettings, storage: Storage
+) -> dict[str, PartRecord]:
+    """Builds parts on Ray. Raises the first error after all were tried.
+
+    Returns:
+        The records by the part's name.
+    """
+    records: dict[str, PartRecord] = {}
     problems: list[str] = []
     failures: list[str] = []
-    arguments = ((_portable_part(task), settings, storage) for task in tasks)
-    outcomes = fan_out(build_part, arguments, total=len(tasks), label="prepare", unit="parts")
-    for task, outcome in zip(tasks, outcomes, strict=True):
-        if isinstance(outcome, TaskFailedError):
-            images = ", ".join(image.hr.key for image in task.source.images)
-            failures.append(f"{storage.uri}/{task.name} (from {images}): {outcome}")
-        elif isinstance(outcome, UserError):
-            problems.append(str(outcome))
-        elif outcome.record:
-            records[task.name] = outcome.record
+    arguments = ((_portable_part(part), settings, storage) for part in parts)
+    results = fan_out(build_part, arguments, total=len(parts), label="prepare", unit="parts")
+    for part, result in zip(parts, results, strict=True):
+        if isinstance(result, UnusableImagesError):
+            problems.extend(result.problems)
+        elif isinstance(result, UserError):
+            problems.append(str(result))
+        elif isinstance(result, TaskFailedError):
+            images = ", ".join(image.hr.key for image in part.source.images)
+            failures.append(f"{storage.uri}/{part.name} (from {images}): {result}")
         else:
-            problems.extend(outcome.problems)
+            records[part.name] = result
     for line in (*problems, *failures)[1:]:
         _log.error("%s", line)
     more = len(problems) + len(failures) - 1
@@ -197,18 +180,19 @@ def _build(
         raise UserError(f"{problems[0]}{suffix}; fix that and run it again")
     if failures:
         raise JobFailedError(f"{failures[0]}{suffix}; the same command goes on")
+    return records
 
 
-def _portable_part(task: Part) -> Part:
-    """What a worker needs: the task with its images' bytes if they lie in this node's archives."""
-    source = task.source
+def _portable_part(part: Part) -> Part:
+    """The part as a worker can read it: images in this node's archives travel as bytes."""
+    source = part.source
     hr_keys = [image.hr.key for image in source.images]
     lr_keys = [image.lr.key for image in source.images if image.lr]
     portable = source._replace(
         storage=_portable(source.storage, hr_keys),
         lr_storage=source.lr_storage and _portable(source.lr_storage, lr_keys),
     )
-    return task._replace(source=portable)
+    return part._replace(source=portable)
 
 
 def _portable(storage: ReadableStorage, keys: list[str]) -> ReadableStorage:
@@ -226,23 +210,3 @@ def _refuse_leaks(manifest: Manifest) -> None:
                 f"{record.name}: the validation image is the training image "
                 f"{trained[record.source.sha256]}; remove it from one of the sources"
             )
-
-
-def _delete_leftovers(storage: Storage, manifest: Manifest) -> None:
-    """Removes what an earlier attempt with other images left behind."""
-    for found in (*storage.list("train/"), *storage.list("valid/")):
-        if found.key not in manifest.paths:
-            storage.delete(found.key)
-
-
-def _commit(storage: Storage, manifest: Manifest) -> None:
-    """Writes the manifest, unless it is there; another one is never replaced."""
-    data = manifest.to_json()
-    try:
-        storage.write_new(MANIFEST_KEY, data)
-    except FileExistsError as error:
-        if storage.read(MANIFEST_KEY) != data:
-            raise UserError(
-                f"{storage.uri}/{MANIFEST_KEY}: does not describe what the source's images give "
-                "now; choose another --out"
-            ) from error

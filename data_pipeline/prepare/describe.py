@@ -1,9 +1,8 @@
 """What a person wants to know of a data set, and a picture of some of its patches."""
 
 import numpy as np
-import numpy.typing as npt
 
-from data_pipeline.images import encode_png
+from data_pipeline.images import Image, encode_png
 from data_pipeline.imresize import enlarge_nearest
 from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import Manifest, stored_files
@@ -20,7 +19,7 @@ def summary(storage: Storage, manifest: Manifest) -> str:
     settings = manifest.settings
     images = [image for shard in manifest.shards for image in shard.images]
     has_lr_files = any(image.lr_source for image in images)
-    valid_bytes = sum(file.bytes for part in manifest.valid for file in stored_files(part))
+    valid_bytes = sum(file.bytes for record in manifest.valid for file in stored_files(record))
     lines = {
         "data set": storage.uri,
         "source": settings.source,
@@ -62,9 +61,7 @@ def contact_sheet(storage: Storage, manifest: Manifest, *, seed: int = 0) -> byt
     return encode_png(np.vstack(rows))
 
 
-def _cell(
-    hr: npt.NDArray[np.uint8], lr: npt.NDArray[np.uint8], *, scale: int
-) -> npt.NDArray[np.uint8]:
+def _cell(hr: Image, lr: Image, *, scale: int) -> Image:
     pair = np.hstack([enlarge_nearest(lr, scale), hr])
     margin = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
     return np.pad(pair, margin, constant_values=_GREY)

@@ -1,13 +1,12 @@
-"""One part of a data set from its source images: a shard, or a validation pair.
+"""Builds one part of a data set from its source images: a shard, or a validation pair.
 
-The body of prepare's Ray tasks. A part is whole under its final name, or it is not there.
+This is the body of prepare's Ray tasks. A part is whole under its final name, or it is not there.
 """
 
-import hashlib
 import mmap
-import zlib
+from collections.abc import Iterator
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import NamedTuple
 
 import cv2
@@ -31,26 +30,27 @@ from data_pipeline.manifest import (
     StoredFile,
     ValidRecord,
 )
-from data_pipeline.patches import aligned_patches, crop_to_multiple, is_pair
+from data_pipeline.patches import Patch, aligned_patches, crop_to_multiple, is_pair
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import ReadableStorage, Storage, StoredObject
 from data_pipeline.prepare.sources import Source, SourceImage
-from data_pipeline.shards import Patch
+from data_pipeline.shards import ShardReader
 from data_pipeline.shards.formats import open_shard, shard_writer
 
 # Unfinished data sets keep a record of every finished part here.
 PROGRESS = "progress/"
 
-# Validation images must be large enough to be scored within their border.
+# A validation image must be large enough for SSIM's window after the border is cut.
 _SSIM_WINDOW = 11
 
-# Bounds a task's memory: 45 MB of the usual 480 px patches.
+# These two bound a task's memory, whatever a shard's size. 64 of the usual patches are 47 MB.
 _PATCHES_PER_WRITE = 64
+_KEPT_BYTES = 64 << 20
 
 
 class Part(NamedTuple):
-    """What to build.
+    """A part that is to be built. Its PartRecord says what was built.
 
     Attributes:
         name: The part's key without a suffix.
@@ -68,11 +68,13 @@ class Part(NamedTuple):
         return f"{PROGRESS}{self.name}.json"
 
 
-class Outcome(NamedTuple):
-    """A task's record, or the images that cannot be used with the reason for each."""
+class UnusableImagesError(UserError):
+    """Source images that cannot be used. Every argument is one line: which image, and why."""
 
-    record: PartRecord | None
-    problems: tuple[str, ...]
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The lines."""
+        return self.args
 
 
 class _Pair(NamedTuple):
@@ -84,65 +86,64 @@ class _Pair(NamedTuple):
     lr: Image
 
 
-class _UnusableImagesError(Exception):
-    """Images of one task that cannot be used, with the reason for each."""
+class _ShardPairs:
+    """The pairs of a shard's images, for two passes. The first ones stay in memory in between."""
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__(*problems)
-        self.problems = problems
+    def __init__(self, source: Source, settings: DataSettings) -> None:
+        self._source, self._settings = source, settings
+        self._kept: dict[str, _Pair] = {}
+        self._room = _KEPT_BYTES
+
+    def load(self, image: SourceImage) -> _Pair:
+        """See `_load_usable_pair`."""
+        if image.name in self._kept:
+            return self._kept[image.name]
+        fix = "pass a smaller --patch-size or leave it out"
+        pair = _load_usable_pair(
+            image, self._source, self._settings, self._settings.patch_size, fix
+        )
+        if self._room > 0:
+            self._kept[image.name] = pair
+            self._room -= pair.hr.nbytes + pair.lr.nbytes
+        return pair
 
 
-def build_part(task: Part, settings: DataSettings, storage: Storage) -> Outcome:
+def build_part(part: Part, settings: DataSettings, storage: Storage) -> PartRecord:
     """Builds a part and leaves its record under `progress/`.
 
     Args:
-        task: The part.
+        part: The part.
         settings: The data set's settings.
         storage: DATA.
 
     Raises:
+        UnusableImagesError: Naming all images of the part that cannot be used.
         OSError, JobFailedError: If the storage fails; it may work the next time.
     """
     cv2.setNumThreads(1)  # Ray runs one task per core
-    build = _build_shard if task.is_shard else _build_valid
-    try:
-        record = build(task, settings, storage)
-        storage.write(task.progress_key, record.model_dump_json().encode())
-    except _UnusableImagesError as error:
-        return Outcome(None, error.problems)
-    except UserError as error:  # would reach the driver as a RayTaskError with a traceback
-        return Outcome(None, (str(error),))
-    return Outcome(record, ())
+    build = _build_shard if part.is_shard else _build_valid
+    record: PartRecord = build(part, settings, storage)
+    storage.write(part.progress_key, record.model_dump_json().encode())
+    return record
 
 
-def _build_shard(task: Part, settings: DataSettings, storage: Storage) -> ShardRecord:
-    key = f"{task.name}.{settings.format}"
+def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> ShardRecord:
+    key = f"{part.name}.{settings.format}"
+    pairs = _ShardPairs(part.source, settings)
     images: list[ImageRecord] = []
     problems: list[str] = []
-    checksum = 0
     with storage.stage(key) as path:
         with shard_writer(settings.format, path, settings.geometry) as writer:
-            for image in task.source.images:
+            for image in part.source.images:
                 try:
-                    pair = _load_pair(image, task.source, settings)
-                    _check_size(
-                        pair.hr, settings.patch_size, "pass a smaller --patch-size or leave it out"
-                    )
-                except ImageError as error:
-                    problems.append(f"{task.source.storage.uri}/{image.hr.key}: {error}")
+                    pair = pairs.load(image)
+                except UnusableImagesError as error:
+                    problems.extend(error.problems)
                     continue
-                patches = aligned_patches(
-                    as_rgb(pair.hr),
-                    as_rgb(pair.lr),
-                    scale=settings.scale,
-                    patch_size=settings.patch_size,
-                    stride=settings.stride,
-                )
+                patches = _cut(pair, settings)
                 count = 0
-                while chunk := [Patch(*patch) for patch in islice(patches, _PATCHES_PER_WRITE)]:
+                while chunk := list(islice(patches, _PATCHES_PER_WRITE)):
                     writer.write(image.name, chunk)
-                    for patch in chunk:
-                        checksum = _patch_checksum(patch.hr, patch.lr, checksum)
                     count += len(chunk)
                 images.append(
                     ImageRecord(
@@ -155,46 +156,48 @@ def _build_shard(task: Part, settings: DataSettings, storage: Storage) -> ShardR
                     )
                 )
         if problems:
-            raise _UnusableImagesError(tuple(problems))
+            raise UnusableImagesError(*problems)
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         record = ShardRecord(
             path=key,
             bytes=len(content),
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=sha256_hex(content),
             patches=sum(image.patches for image in images),
             images=tuple(images),
             offsets=tuple(writer.offsets),
         )
-        if _read_back(content, record, settings) != checksum:
+        reader = open_shard(settings.format, content, settings.geometry, record.offsets)
+        cut = (patch for image in part.source.images for patch in _cut(pairs.load(image), settings))
+        if not _reads_back(reader, cut):
             raise OSError(f"{key}: what was written does not read back; is the disk full or bad?")
     return record
 
 
-def _read_back(content: mmap.mmap, record: ShardRecord, settings: DataSettings) -> int:
-    """Checksum over the patches that a reader finds in the file."""
-    reader = open_shard(settings.format, content, settings.geometry, record.offsets)
-    checksum = 0
-    for index in range(len(reader)):
-        checksum = _patch_checksum(*reader.pair(index), checksum)
-    return checksum
+def _cut(pair: _Pair, settings: DataSettings) -> Iterator[Patch]:
+    return aligned_patches(
+        as_rgb(pair.hr),
+        as_rgb(pair.lr),
+        scale=settings.scale,
+        patch_size=settings.patch_size,
+        stride=settings.stride,
+    )
 
 
-def _patch_checksum(hr: Image, lr: Image, value: int) -> int:
-    for image in (hr, lr):
-        value = zlib.crc32(np.ascontiguousarray(image).data, value)
-    return value
+def _reads_back(reader: ShardReader, patches: Iterator[Patch]) -> bool:
+    """Whether a reader finds exactly these patches, in this order."""
+    found = (reader.pair(index) for index in range(len(reader)))
+    return all(
+        one and other and np.array_equal(one[0], other.hr) and np.array_equal(one[1], other.lr)
+        for one, other in zip_longest(found, patches)
+    )
 
 
-def _build_valid(task: Part, settings: DataSettings, storage: Storage) -> ValidRecord:
-    (image,) = task.source.images
-    try:
-        pair = _load_pair(image, task.source, settings)
-        smallest = 2 * settings.scale + _SSIM_WINDOW
-        _check_size(pair.hr, smallest, "it cannot be scored; leave it out")
-    except ImageError as error:
-        where = f"{task.source.storage.uri}/{image.hr.key}"
-        raise _UnusableImagesError((f"{where}: {error}",)) from error
+def _build_valid(part: Part, settings: DataSettings, storage: Storage) -> ValidRecord:
+    (image,) = part.source.images
+    smallest = 2 * settings.scale + _SSIM_WINDOW
+    fix = "it cannot be scored; leave it out"
+    pair = _load_usable_pair(image, part.source, settings, smallest, fix)
     return ValidRecord(
         name=image.name,
         source=pair.source,
@@ -212,8 +215,23 @@ def _store_png(storage: Storage, key: str, image: Image) -> StoredFile:
     return StoredFile(path=key, bytes=len(data), sha256=sha256_hex(data))
 
 
+def _load_usable_pair(
+    image: SourceImage, source: Source, settings: DataSettings, smallest: int, fix: str
+) -> _Pair:
+    """Reads an image, and reads or makes its LR.
+
+    Raises:
+        UnusableImagesError: If one of them cannot be used, or a side of HR is below `smallest`.
+    """
+    try:
+        pair = _load_pair(image, source, settings)
+        _check_size(pair.hr, smallest, fix)
+    except ImageError as error:
+        raise UnusableImagesError(f"{source.storage.uri}/{image.hr.key}: {error}") from error
+    return pair
+
+
 def _load_pair(image: SourceImage, source: Source, settings: DataSettings) -> _Pair:
-    """Reads an image, and reads or makes its LR. Raises ImageError if it cannot be used."""
     hr_file, hr = _load(source.storage, image.hr)
     if image.lr is None or source.lr_storage is None:
         hr = crop_to_multiple(hr, settings.scale)
@@ -236,8 +254,7 @@ def _load(storage: ReadableStorage, file: StoredObject) -> tuple[SourceFile, Ima
     try:
         data = storage.read(file.key)
     except OSError as error:
-        reason = error.strerror or error
-        raise ImageError(f"does not read: {reason}") from error
+        raise ImageError(f"does not read: {error.strerror or error}") from error
     return SourceFile(sha256=sha256_hex(data), bytes=len(data)), decode_image(data)
 
 

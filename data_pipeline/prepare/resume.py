@@ -1,188 +1,214 @@
-"""What an unfinished or finished DATA already holds, and whether it belongs to this build."""
+"""DATA during a build: what it holds already, whether that belongs to the build, how it ends."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from pydantic import ValidationError
 
 from data_pipeline.manifest import (
+    MANIFEST_KEY,
     DataSettings,
     Manifest,
     PartRecord,
     ShardRecord,
-    SourceFile,
     ValidRecord,
     read_manifest,
     stored_files,
 )
 from data_pipeline.platform.errors import UserError, differences
-from data_pipeline.platform.storage import Storage
+from data_pipeline.platform.storage import Storage, in_threads
 from data_pipeline.prepare.parts import PROGRESS, Part
-from data_pipeline.prepare.sources import SourceImage
 
 _SETTINGS_KEY = PROGRESS + "settings.json"
-_REQUESTS = 16
 
-# An image as a resumed build knows it: its name, its bytes and those of its LR file.
+# What a resumed build compares of an image: its name, its bytes and those of its LR file.
 _Input = tuple[str, int, int]
-
-# Bytes of every stored object by key.
-Stored = Mapping[str, int]
 
 _log = logging.getLogger(__name__)
 
 
-def matching_manifest(
-    storage: Storage, stored: Stored, settings: DataSettings, tasks: Sequence[Part]
-) -> Manifest | None:
-    """DATA's manifest, after a check that DATA is of these settings and these images.
+class DataFolder:
+    """DATA as one build finds it and leaves it.
+
+    A build calls `finished`, `begin` and `finish`, in this order. The storage is listed twice: at
+    the start and in `finish`.
+
+    Args:
+        storage: DATA.
+        settings: What the build makes.
+        parts: Its parts, in the manifest's order.
 
     Raises:
-        UserError: If it is not, or DATA holds somebody's other files.
+        UserError: If DATA was made with other settings or from other images, or holds other files.
     """
-    manifest = read_manifest(storage)
-    if manifest is None and _SETTINGS_KEY not in stored and stored:
-        raise UserError(f"{storage.uri}: holds other files ({min(stored)}); choose another --out")
-    has_shards = any(key.startswith(f"{PROGRESS}train/") for key in stored)
-    begun = _begun_settings(storage, stored) if has_shards else None
-    old = manifest.settings if manifest else begun
-    if old:
-        _refuse_other_settings(storage, old, settings)
-    if manifest:
-        made_of = [_inputs(part) for part in manifest.parts]
-        now = [_part_inputs(task) for task in tasks]
+
+    def __init__(self, storage: Storage, settings: DataSettings, parts: Sequence[Part]) -> None:
+        self._storage, self._settings, self._parts = storage, settings, parts
+        # The list comes first: another command may write the manifest now.
+        self._stored = self._list()
+        self._manifest = read_manifest(storage)
+        if self._manifest:
+            self._refuse_other_settings(self._manifest.settings)
+            self._refuse_other_images(self._manifest)
+        elif self._stored and _SETTINGS_KEY not in self._stored:
+            raise UserError(
+                f"{storage.uri}: holds other files ({min(self._stored)}); choose another --out"
+            )
+        elif any(key.startswith(f"{PROGRESS}train/") for key in self._stored):
+            self._refuse_other_settings(self._begun_settings())
+
+    def finished(self) -> Manifest | None:
+        """The manifest if all of its files are there; removes what a killed build left beside it.
+
+        None where there is work to do.
+        """
+        if self._manifest is None or not self._has_files_of(*self._manifest.records):
+            return None
+        self._clean_up()
+        return self._manifest
+
+    def begin(self) -> dict[str, PartRecord]:
+        """Stores the settings; removes what killed writers and other settings left.
+
+        Returns:
+            Records of the parts that need not be built again, by the part's name.
+
+        Raises:
+            UserError: If another build begins at the same moment with other settings.
+        """
+        self._storage.delete_partial()
+        begun = self._begun_settings()
+        if begun != self._settings:
+            self._store_settings(replace=begun is not None)
+            self._delete(key for key in self._progress() if key != _SETTINGS_KEY)
+        records: Sequence[PartRecord | None]
+        if self._manifest:
+            records = self._manifest.records
+        elif begun == self._settings:
+            records = in_threads(self._progress_record, self._parts)
+        else:
+            return {}
+        return {
+            part.name: record
+            for part, record in zip(self._parts, records, strict=True)
+            if record and _inputs(record) == _part_inputs(part) and self._has_files_of(record)
+        }
+
+    def finish(self, manifest: Manifest) -> None:
+        """Writes the manifest, if all that it names is there; removes what it does not name.
+
+        Raises:
+            UserError: If workers wrote elsewhere, or another command took DATA over meanwhile.
+        """
+        self._stored = self._list()
+        self._refuse_other_settings(self._begun_settings())
+        if not self._has_files_of(*manifest.records):
+            raise UserError(
+                f"{self._storage.uri}: what the workers wrote is not there; on a cluster pass a "
+                "folder that all nodes share, or s3://"
+            )
+        # An earlier attempt may have had other images.
+        made = [key for key in self._stored if key.startswith(("train/", "valid/"))]
+        self._delete(key for key in made if key not in manifest.paths)
+        self._write_manifest(manifest)
+        self._clean_up()
+
+    def _list(self) -> dict[str, int]:
+        return {found.key: found.size for found in self._storage.list()}
+
+    def _progress(self) -> list[str]:
+        return [key for key in self._stored if key.startswith(PROGRESS)]
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        in_threads(self._storage.delete, keys)
+
+    def _clean_up(self) -> None:
+        self._storage.delete_partial()
+        self._delete(self._progress())
+
+    def _has_files_of(self, *records: PartRecord) -> bool:
+        """Whether every file of these parts is stored with its size."""
+        files = chain.from_iterable(map(stored_files, records))
+        return all(self._stored.get(file.path) == file.bytes for file in files)
+
+    def _refuse_other_settings(self, old: DataSettings | None) -> None:
+        if old and old != self._settings:
+            changes = "; ".join(differences(old.model_dump(), self._settings.model_dump()))
+            raise UserError(
+                f"{self._storage.uri}: was made with other settings ({changes}); choose another "
+                "--out"
+            )
+
+    def _refuse_other_images(self, manifest: Manifest) -> None:
+        made_of = [_inputs(record) for record in manifest.records]
+        now = [_part_inputs(part) for part in self._parts]
         if made_of != now:
             changed = sorted({*chain(*made_of)} ^ {*chain(*now)})
             example = f" ({changed[0][0]})" if changed else ""
             raise UserError(
-                f"{storage.uri}: the source's images have changed since{example}; "
+                f"{self._storage.uri}: the source's images have changed since{example}; "
                 "choose another --out"
             )
-    return manifest
 
-
-def begin(storage: Storage, stored: Stored, settings: DataSettings) -> Stored:
-    """Notes the settings, and removes what killed writers and other settings left behind.
-
-    Returns:
-        What is stored then.
-
-    Raises:
-        UserError: If another build begins there at the same moment with other settings.
-    """
-    storage.delete_partial()
-    if _begun_settings(storage, stored) == settings:
-        return stored
-    data = settings.model_dump_json(indent=1).encode()
-    if _SETTINGS_KEY in stored:  # of another build that has no shard: see matching_manifest
-        storage.write(_SETTINGS_KEY, data)
-    else:
+    def _begun_settings(self) -> DataSettings | None:
+        """Settings of the unfinished build in DATA; None where there is none, or no longer."""
         try:
-            storage.write_new(_SETTINGS_KEY, data)
+            return DataSettings.model_validate_json(self._storage.read(_SETTINGS_KEY))
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise UserError(
+                f"{self._storage.uri}/{_SETTINGS_KEY}: is damaged; delete the folder or choose "
+                "another --out"
+            ) from error
+
+    def _store_settings(self, *, replace: bool) -> None:
+        data = self._settings.model_dump_json(indent=1).encode()
+        if replace:  # of a build without a shard; one with shards was refused
+            self._storage.write(_SETTINGS_KEY, data)
+            return
+        try:
+            self._storage.write_new(_SETTINGS_KEY, data)
         except FileExistsError:
-            _refuse_other_settings(storage, _read_settings(storage), settings)
-    _delete_records(storage, keep=_SETTINGS_KEY)
-    return {key: size for key, size in stored.items() if not key.startswith(PROGRESS)}
+            self._refuse_other_settings(self._begun_settings())
 
+    def _progress_record(self, part: Part) -> PartRecord | None:
+        if part.progress_key not in self._stored:
+            return None
+        kind: type[PartRecord] = ShardRecord if part.is_shard else ValidRecord
+        try:
+            return kind.model_validate_json(self._storage.read(part.progress_key))
+        except FileNotFoundError:  # another command has finished meanwhile
+            return None
+        except ValidationError:
+            uri = self._storage.uri
+            _log.warning("%s/%s: is damaged; the part is built again", uri, part.progress_key)
+            return None
 
-def require_finished(storage: Storage, settings: DataSettings, manifest: Manifest) -> None:
-    """Checks, before the manifest is written, that all it names is there and of this build.
-
-    Raises:
-        UserError: If workers wrote elsewhere, or another command took DATA over meanwhile.
-    """
-    stored = {found.key: found.size for found in storage.list()}
-    if _SETTINGS_KEY in stored:  # else a command with the same settings has finished it
-        _refuse_other_settings(storage, _read_settings(storage), settings)
-    if not is_complete(manifest, stored):
-        raise UserError(
-            f"{storage.uri}: what the workers wrote is not there; on a cluster pass a folder that "
-            "all nodes share, or s3://"
-        )
-
-
-def is_complete(manifest: Manifest, stored: Stored) -> bool:
-    """Whether every file of a manifest is stored with its size."""
-    return all(_is_stored(part, stored) for part in manifest.parts)
-
-
-def finished_records(
-    storage: Storage, stored: Stored, tasks: Sequence[Part], manifest: Manifest | None
-) -> dict[str, PartRecord]:
-    """Records of the tasks that need not run again, by task name."""
-    if manifest:
-        records: list[PartRecord | None] = [*manifest.parts]
-    else:
-        with ThreadPoolExecutor(_REQUESTS) as pool:
-            records = list(pool.map(lambda task: _progress_record(storage, stored, task), tasks))
-    return {
-        task.name: record
-        for task, record in zip(tasks, records, strict=True)
-        if record and _inputs(record) == _part_inputs(task) and _is_stored(record, stored)
-    }
-
-
-def clean_up(storage: Storage) -> None:
-    """Removes what a finished data set needs no more."""
-    storage.delete_partial()
-    _delete_records(storage)
-
-
-def _delete_records(storage: Storage, *, keep: str | None = None) -> None:
-    keys = [found.key for found in storage.list(PROGRESS) if found.key != keep]
-    with ThreadPoolExecutor(_REQUESTS) as pool:
-        list(pool.map(storage.delete, keys))
-
-
-def _refuse_other_settings(storage: Storage, old: DataSettings, new: DataSettings) -> None:
-    if old != new:
-        changes = "; ".join(differences(old.model_dump(), new.model_dump()))
-        raise UserError(
-            f"{storage.uri}: was made with other settings ({changes}); choose another --out"
-        )
-
-
-def _begun_settings(storage: Storage, stored: Stored) -> DataSettings | None:
-    return _read_settings(storage) if _SETTINGS_KEY in stored else None
-
-
-def _read_settings(storage: Storage) -> DataSettings:
-    try:
-        return DataSettings.model_validate_json(storage.read(_SETTINGS_KEY))
-    except ValidationError as error:
-        raise UserError(
-            f"{storage.uri}/{_SETTINGS_KEY}: is damaged; delete the folder or choose another --out"
-        ) from error
-
-
-def _progress_record(storage: Storage, stored: Stored, task: Part) -> PartRecord | None:
-    if task.progress_key not in stored:
-        return None
-    kind: type[PartRecord] = ShardRecord if task.is_shard else ValidRecord
-    try:
-        return kind.model_validate_json(storage.read(task.progress_key))
-    except ValidationError:
-        _log.warning("%s/%s: does not read; made again", storage.uri, task.progress_key)
-        return None
-
-
-def _is_stored(record: PartRecord, stored: Stored) -> bool:
-    return all(stored.get(file.path) == file.bytes for file in stored_files(record))
+    def _write_manifest(self, manifest: Manifest) -> None:
+        """Never replaces another manifest."""
+        data = manifest.to_json()
+        try:
+            self._storage.write_new(MANIFEST_KEY, data)
+        except FileExistsError as error:
+            if self._storage.read(MANIFEST_KEY) != data:
+                raise UserError(
+                    f"{self._storage.uri}/{MANIFEST_KEY}: does not describe what the source's "
+                    "images give now; choose another --out"
+                ) from error
 
 
 def _inputs(record: PartRecord) -> list[_Input]:
     images = record.images if isinstance(record, ShardRecord) else (record,)
-    return [(image.name, image.source.bytes, _bytes(image.lr_source)) for image in images]
+    return [
+        (image.name, image.source.bytes, image.lr_source.bytes if image.lr_source else 0)
+        for image in images
+    ]
 
 
-def _bytes(file: SourceFile | None) -> int:
-    return file.bytes if file else 0
-
-
-def _part_inputs(task: Part) -> list[_Input]:
-    def size(image: SourceImage) -> int:
-        return image.lr.size if image.lr else 0
-
-    return [(image.name, image.hr.size, size(image)) for image in task.source.images]
+def _part_inputs(part: Part) -> list[_Input]:
+    return [
+        (image.name, image.hr.size, image.lr.size if image.lr else 0)
+        for image in part.source.images
+    ]

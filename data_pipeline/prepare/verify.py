@@ -1,6 +1,5 @@
-"""Every byte of a data set against its manifest."""
+"""Checks every byte of a data set against its manifest."""
 
-import hashlib
 import logging
 
 from data_pipeline.manifest import (
@@ -12,6 +11,7 @@ from data_pipeline.manifest import (
 )
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.fanout import TaskFailedError, fan_out
+from data_pipeline.platform.hashing import stream_sha256
 from data_pipeline.platform.storage import Storage, open_storage
 
 _log = logging.getLogger(__name__)
@@ -33,14 +33,14 @@ def verify(data_uri: str) -> Manifest:
     """
     storage = open_storage(data_uri)
     manifest = require_manifest(storage)
-    arguments = ((storage, part) for part in manifest.parts)
-    total = len(manifest.parts)
-    results = fan_out(check_part, arguments, total=total, label="verify", unit="parts")
+    records = manifest.records
+    arguments = ((storage, record) for record in records)
+    results = fan_out(check_part, arguments, total=len(records), label="verify", unit="parts")
     damages: list[str] = []
     failures: list[str] = []
-    for part, result in zip(manifest.parts, results, strict=True):
+    for record, result in zip(records, results, strict=True):
         if isinstance(result, TaskFailedError):
-            failures.append(f"{storage.uri}/{stored_files(part)[0].path}: {result}")
+            failures.append(f"{storage.uri}/{stored_files(record)[0].path}: {result}")
         elif isinstance(result, UserError):
             damages.append(str(result))
         else:
@@ -61,21 +61,18 @@ def verify(data_uri: str) -> Manifest:
     return manifest
 
 
-def check_part(storage: Storage, part: PartRecord) -> list[str]:
+def check_part(storage: Storage, record: PartRecord) -> list[str]:
     """One line for every file of a part that is not what its record says."""
     damages = []
-    for file in stored_files(part):
+    for file in stored_files(record):
         where = f"{storage.uri}/{file.path}"
-        digest, size = hashlib.sha256(), 0
         try:
-            for block in storage.stream(file.path):
-                digest.update(block)
-                size += len(block)
+            found, size = stream_sha256(storage.stream(file.path))
         except FileNotFoundError:
             damages.append(f"{where}: is missing")
             continue
         if size != file.bytes:
             damages.append(f"{where}: expected {file.bytes} bytes, found {size}")
-        elif digest.hexdigest() != file.sha256:
-            damages.append(f"{where}: expected sha256 {file.sha256}, found {digest.hexdigest()}")
+        elif found != file.sha256:
+            damages.append(f"{where}: expected sha256 {file.sha256}, found {found}")
     return damages

@@ -3,17 +3,9 @@
 from typing import Literal, NamedTuple, Protocol
 
 from data_pipeline.images import Image
+from data_pipeline.patches import Patch
 
 ShardFormat = Literal["arrow", "tfrecord"]
-
-
-class Patch(NamedTuple):
-    """An aligned pair and where it was cut: HR pixels from the top and the left of its image."""
-
-    top: int
-    left: int
-    hr: Image
-    lr: Image
 
 
 class Geometry(NamedTuple):

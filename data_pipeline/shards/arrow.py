@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline.images import Image
-from data_pipeline.shards import Geometry, Patch
+from data_pipeline.patches import Patch
+from data_pipeline.shards import Geometry
 
 
 class ArrowShardWriter:

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline.images import Image
-from data_pipeline.shards import Geometry, Patch
+from data_pipeline.patches import Patch
+from data_pipeline.shards import Geometry
 
 # A record is its length (8 bytes), the length's CRC (4), the data, the data's CRC (4).
 _HEADER = 12

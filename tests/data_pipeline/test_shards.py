@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from data_pipeline.shards import Geometry, Patch
+from data_pipeline.patches import Patch
+from data_pipeline.shards import Geometry
 from data_pipeline.shards.formats import open_shard, shard_writer
 
 GEOMETRY = Geometry(16, 4)

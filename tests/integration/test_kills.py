@@ -191,7 +191,7 @@ def test_killed_after_the_manifest_nothing_temporary_stays(
     """As a kill leaves it before the parts' records and the manifest's own leftover are gone."""
     settings, out = data_settings(photos, valid_photos), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("data_pipeline.prepare.build.clean_up", lambda storage: None)
+        patch.setattr("data_pipeline.prepare.resume.DataFolder._clean_up", lambda data: None)
         prepare(settings, str(out))
     assert finished_parts(out) == 4
     (out / ".manifest.json.abc.partial").write_bytes((out / "manifest.json").read_bytes())

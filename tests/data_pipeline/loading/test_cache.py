@@ -18,10 +18,10 @@ import pytest
 from data_pipeline.loading.cache import DamagedShardError, cache_limit, map_shard
 from data_pipeline.loading.patch_set import PatchSet, _augment
 from data_pipeline.manifest import DataSettings, Manifest, ShardRecord
+from data_pipeline.patches import Patch
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import file_sha256
 from data_pipeline.platform.storage import LocalStorage
-from data_pipeline.shards import Patch
 from data_pipeline.shards.formats import open_shard, shard_writer
 
 # Readers run this module as their program: it must not import TensorFlow, or tests.conftest.
