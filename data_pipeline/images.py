@@ -1,4 +1,4 @@
-"""Image files <-> arrays. OpenCV's BGR ends here: everything else is RGB."""
+"""Image files <-> arrays. OpenCV's BGR ends here: the rest of the program is RGB."""
 
 import cv2
 import numpy as np
@@ -10,14 +10,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 class ImageError(ValueError):
-    """An image that cannot be used. The message says why; the caller knows its name."""
+    """An image cannot be used. The message says why; the caller adds the image's name."""
 
 
 def decode_image(data: bytes) -> Image:
     """Decodes a PNG, JPEG or BMP file.
 
-    16-bit samples are rounded to 8 bits, a JPEG's EXIF orientation is applied, an alpha channel
-    that is opaque everywhere is dropped.
+    Rounds 16-bit samples to 8 bits, applies a JPEG's EXIF orientation, and drops an alpha channel
+    that is opaque everywhere.
 
     Args:
         data: The file's bytes.

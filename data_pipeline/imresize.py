@@ -1,4 +1,4 @@
-"""Bicubic resizing by the conventions that super-resolution papers use.
+"""Bicubic resizing by the conventions of super-resolution papers.
 
 `matlab` is MATLAB's `imresize(..., 'bicubic')`, which made DIV2K's LR_bicubic tracks:
 Keys' cubic with a = -0.5 (R. Keys, "Cubic Convolution Interpolation for Digital Image
@@ -19,12 +19,12 @@ from data_pipeline.images import Image
 
 Kernel = Literal["matlab", "opencv"]
 
-# Rows of float32 work per block: the temporaries stay in a core's cache.
+# Samples per block of rows: the temporaries stay in a core's cache.
 _BLOCK_ELEMENTS = 1 << 16
 
 
 def imresize(image: Image, scale: float | Fraction, kernel: Kernel = "matlab") -> Image:
-    """Resizes an image by `scale` (4 enlarges four times, Fraction(1, 4) shrinks).
+    """Resizes an image by `scale`: 4 enlarges four times, Fraction(1, 4) shrinks.
 
     Args:
         image: uint8 [H, W] or [H, W, C].
@@ -76,7 +76,7 @@ def _contributions(
         indices: [out_length, taps] into the input, mirrored at the edges.
     """
     factor = float(scale)
-    stretch = min(factor, 1.0)  # below 1 the kernel is widened: antialiasing
+    stretch = min(factor, 1.0)  # shrinking widens the kernel: antialiasing
     width = 4.0 / stretch
     centres = (np.arange(out_length) + 0.5) / factor - 0.5
     taps = int(np.ceil(width)) + 2
@@ -90,17 +90,17 @@ def _contributions(
 
 
 def _is_exact_in_float32(weights: npt.NDArray[np.float64]) -> bool:
-    """Whether uint8 samples times these weights sum without rounding in float32.
+    """Whether sums of uint8 samples times these weights are exact in float32.
 
-    True for the scales 2 and 4 in both directions, whose weights are multiples of 2^-14:
-    255 * 2^14 < 2^24 leaves room for every partial sum.
+    True for the scales 2 and 4 in both directions: their weights are multiples of 2^-14, and
+    every partial sum is below 2^10, so that float32's 24 bits hold it.
     """
     bound = 255.0 * np.abs(weights).sum(axis=1).max()
     return bool(np.all(weights * 2**14 % 1 == 0) and bound < 2**10)
 
 
 def _resize_rows(image: Image, out_height: int, scale: Fraction) -> Image:
-    """Resizes the first axis; accumulates tap by tap over blocks of output rows."""
+    """Resizes the first axis: sums tap by tap over blocks of output rows."""
     weights, indices = _contributions(image.shape[0], out_height, scale)
     dtype = np.float32 if _is_exact_in_float32(weights) else np.float64
     image = np.ascontiguousarray(image)
@@ -114,7 +114,7 @@ def _resize_rows(image: Image, out_height: int, scale: Fraction) -> Image:
             weights[rows].T[:, :, None].astype(dtype), indices[rows].T, strict=True
         ):
             total += flat[index] * weight
-        # Half is added already: truncation rounds half away from zero, as MATLAB does.
+        # The sum began at 0.5: truncation now rounds half up, as MATLAB does.
         np.clip(total, 0, 255, out=total)
         out[rows] = total
     return out.reshape(out_height, *image.shape[1:])

@@ -1,4 +1,4 @@
-"""The data set's index: the single source of truth, written last."""
+"""The index of a data set, written last: what every file is, and what it was made from."""
 
 import json
 from functools import cached_property
@@ -17,13 +17,13 @@ MANIFEST_KEY = "manifest.json"
 
 
 class Record(BaseModel):
-    """Base of everything in the manifest: immutable, no unknown field."""
+    """Base of all that the manifest holds: immutable, unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DataSettings(Record):
-    """What determines a data set's bytes.
+    """What determines a data set's bytes, beside the sources' files.
 
     Attributes:
         source: URI of the training images.
@@ -54,14 +54,14 @@ class DataSettings(Record):
 
 
 class SourceFile(Record):
-    """A file that a data set was made from: sha256 and bytes."""
+    """A file that a data set was made from: its sha256 and its bytes."""
 
     sha256: str
     bytes: int
 
 
 class ImageRecord(Record):
-    """A training image: name, its HR file and its LR file if given, HR size, patches cut."""
+    """A training image: name, HR file, LR file if one was given, HR size in pixels, patches."""
 
     name: str
     source: SourceFile
@@ -71,17 +71,6 @@ class ImageRecord(Record):
     patches: int
 
 
-class ShardRecord(Record):
-    """A shard: key, bytes, sha256, its images in order, byte offsets of its (HR, LR) patches."""
-
-    path: str
-    bytes: int
-    sha256: str
-    patches: int
-    images: tuple[ImageRecord, ...]
-    offsets: tuple[tuple[int, int], ...] = ()
-
-
 class StoredFile(Record):
     """A stored file: key, bytes, sha256."""
 
@@ -89,9 +78,25 @@ class StoredFile(Record):
     bytes: int
     sha256: str
 
+    def damage(self, sha256: str, size: int) -> str | None:
+        """What a found sha256 and size say of the file in a message; None if they are its own."""
+        if size != self.bytes:
+            return f"expected {self.bytes} bytes, found {size}"
+        if sha256 != self.sha256:
+            return f"expected sha256 {self.sha256}, found {sha256}"
+        return None
+
+
+class ShardRecord(StoredFile):
+    """A shard: patches, images in order, byte offsets of each (HR, LR) patch in a TFRecord file."""
+
+    patches: int
+    images: tuple[ImageRecord, ...]
+    offsets: tuple[tuple[int, int], ...] = ()
+
 
 class ValidRecord(Record):
-    """A validation pair: name, its HR file and its LR file if given, HR size, the stored PNGs."""
+    """A validation pair: name, HR file, LR file if one was given, HR size, the stored PNGs."""
 
     name: str
     source: SourceFile
@@ -125,7 +130,7 @@ class Manifest(Record):
 
     @cached_property
     def paths(self) -> frozenset[str]:
-        """Keys of all files that a data set consists of, without the manifest's own."""
+        """Keys of all files of the data set, without the manifest's own."""
         return frozenset(file.path for record in self.records for file in stored_files(record))
 
     @property
@@ -134,7 +139,7 @@ class Manifest(Record):
         return (*self.shards, *self.valid)
 
     def to_json(self) -> bytes:
-        """The manifest's bytes: the same manifest always gives the same bytes."""
+        """The bytes of manifest.json: the same manifest always gives the same bytes."""
         return self.model_dump_json(indent=1).encode() + b"\n"
 
     def sha256(self) -> str:
@@ -142,8 +147,8 @@ class Manifest(Record):
         return sha256_hex(self.to_json())
 
 
-def stored_files(record: PartRecord) -> tuple[ShardRecord | StoredFile, ...]:
-    """The files of a part; each has path, bytes and sha256."""
+def stored_files(record: PartRecord) -> tuple[StoredFile, ...]:
+    """The files of a part."""
     return (record,) if isinstance(record, ShardRecord) else (record.hr, record.lr)
 
 
@@ -151,7 +156,7 @@ def read_manifest(storage: Storage) -> Manifest | None:
     """Reads DATA's manifest.
 
     Returns:
-        The manifest, or None where there is none: not a data set, or an unfinished one.
+        The manifest; None where there is none: DATA is no data set, or an unfinished one.
 
     Raises:
         UserError: If it was written by a newer version or is damaged.
@@ -178,7 +183,7 @@ def read_manifest(storage: Storage) -> Manifest | None:
 
 
 def require_manifest(storage: Storage) -> Manifest:
-    """Reads DATA's manifest; a missing one is the user's mistake.
+    """Reads the manifest of a finished data set.
 
     Raises:
         UserError: As `read_manifest`, and where there is no manifest.

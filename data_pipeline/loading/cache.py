@@ -1,12 +1,11 @@
-"""A data set's shards on this node, verified: local ones in place, remote ones through a cache.
+"""A data set's verified shards on this node: local ones in place, remote ones from a cache.
 
-The cache is shared by all processes of the node. A file in it is named by its sha256 and appears
-whole and verified. Whoever maps it holds a shared lock on it for as long as the map lives, and
-only files that nobody holds are evicted, the least recently mapped first.
+All processes of the node share the cache. A file in it has its sha256 as name, and appears there
+whole and verified. A process that maps it holds a shared lock on it as long as the map lives. Only
+files without a lock are evicted, the least recently mapped first.
 """
 
 import fcntl
-import hashlib
 import logging
 import math
 import mmap
@@ -17,13 +16,14 @@ from pathlib import Path
 
 from data_pipeline.manifest import ShardRecord
 from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.hashing import sha256_hex, stream_sha256
 from data_pipeline.platform.node import node_folder, node_lock, remove_unlocked, scratch_file
 from data_pipeline.platform.progress import data_size
 from data_pipeline.platform.storage import LocalStorage, Storage
 
 LIMIT_VARIABLE = "SRGAN_CACHE_GB"
 
-# Without a limit, so much of the disk stays free.
+# The part of the disk that stays free if there is no limit.
 _SPARED = 0.1
 
 _PARTIAL_SUFFIX = ".shard"
@@ -36,10 +36,10 @@ class DamagedShardError(JobFailedError):
 
 
 def map_shard(storage: Storage, shard: ShardRecord) -> mmap.mmap:
-    """Maps a shard's content, after a check of every byte against the manifest.
+    """Checks every byte of a shard against the manifest and maps its content.
 
-    A remote shard is checked once, while it is copied into the node's cache; processes that need
-    the same one at the same time share one download.
+    A remote shard is checked once, while it is copied into the node's cache. Processes that need
+    the same shard at the same time share one download.
 
     Raises:
         DamagedShardError: Naming the shard, what was expected and what was found.
@@ -52,13 +52,13 @@ def map_shard(storage: Storage, shard: ShardRecord) -> mmap.mmap:
         mapped = _map_held(path, shard.bytes)
         if mapped is not None:
             return mapped
-        with node_lock(f"shard-{shard.sha256[:2]}"):  # few lock files, none of them for ever
+        with node_lock(f"shard-{shard.sha256[:2]}"):  # 256 lock files at most
             if not path.exists():
                 return _fetch(storage, shard, path)
 
 
 def cache_limit() -> int:
-    """Bytes that the cache may take: $SRGAN_CACHE_GB, else nine tenths of what the disk has.
+    """Bytes that the cache may take: $SRGAN_CACHE_GB, else all but a tenth of the disk.
 
     Raises:
         UserError: If the variable is no positive number.
@@ -82,26 +82,25 @@ def _map_in_place(storage: LocalStorage, shard: ShardRecord) -> mmap.mmap:
     if size is None:
         raise _missing(where)
     if size != shard.bytes:
-        raise _wrong_size(where, shard.bytes, size)
+        raise _damaged(where, shard.damage("", size))
     with storage.path(shard.path).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    found = hashlib.sha256(mapped).hexdigest()
-    if found != shard.sha256:
-        raise _wrong_content(where, shard.sha256, found)
+    if damage := shard.damage(sha256_hex(mapped), len(mapped)):
+        raise _damaged(where, damage)
     return mapped
 
 
 def _map_held(path: Path, size: int) -> mmap.mmap | None:
-    """Maps a file of the cache and holds it; None where there is none of this size."""
+    """Maps a file of the cache and locks it against eviction; None if there is none so large."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        if os.fstat(handle).st_size != size:  # the file system lost it in a crash
+        if os.fstat(handle).st_size != size:  # a crash of the machine lost its end
             path.unlink(missing_ok=True)
             return None
-        # The map duplicates the handle, and the lock is the handle's: it ends with the map.
+        # The map has a copy of the handle: the lock ends when the map does.
         fcntl.flock(handle, fcntl.LOCK_SH)
         os.utime(handle)
         return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
@@ -116,13 +115,9 @@ def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> mmap.mmap:
             with node_lock("eviction"):
                 _make_room(shard.bytes)
                 os.truncate(partial, shard.bytes)  # other processes count it from now on
-            digest, size = hashlib.sha256(), 0
             try:
                 with partial.open("r+b") as file:
-                    for block in storage.stream(shard.path):
-                        file.write(block)
-                        digest.update(block)
-                        size += len(block)
+                    found = stream_sha256(storage.stream(shard.path), copy=file)
                     file.flush()
                     os.fsync(file.fileno())
             except FileNotFoundError as error:
@@ -132,11 +127,9 @@ def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> mmap.mmap:
                     f"{where}: cannot be copied to {path.parent} ({error.strerror or error}); "
                     f"lower {LIMIT_VARIABLE} or make room"
                 ) from error
-            if size != shard.bytes:
-                raise _wrong_size(where, shard.bytes, size)
-            if digest.hexdigest() != shard.sha256:
-                raise _wrong_content(where, shard.sha256, digest.hexdigest())
-            # Nobody may evict it before it is held.
+            if damage := shard.damage(*found):
+                raise _damaged(where, damage)
+            # No process may evict it before this one has mapped it.
             stack.enter_context(node_lock("eviction"))
             partial.replace(path)
         mapped = _map_held(path, shard.bytes)
@@ -145,7 +138,7 @@ def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> mmap.mmap:
 
 
 def _make_room(size: int) -> None:
-    """Evicts until `size` bytes more fit, or nothing is left that no reader holds."""
+    """Evicts files until `size` bytes more fit, or all that are left have readers."""
     sizes = _cached_sizes()
     used, limit = sum(sizes.values()), cache_limit()
     if used + size <= limit:
@@ -163,7 +156,7 @@ def _make_room(size: int) -> None:
 
 
 def _cached_sizes() -> dict[Path, int]:
-    """Bytes of every cached shard, and of those on their way."""
+    """Bytes of every cached shard, and of every download in progress."""
     files = [*node_folder("shards").iterdir()]
     files += node_folder("scratch").glob(f"*{_PARTIAL_SUFFIX}")
     sizes = {}
@@ -171,7 +164,7 @@ def _cached_sizes() -> dict[Path, int]:
         try:
             sizes[path] = path.stat().st_size
         except FileNotFoundError:
-            continue  # finished or given up meanwhile
+            continue  # it was moved or removed meanwhile
     return sizes
 
 
@@ -182,18 +175,13 @@ def _mtime(path: Path) -> int:
         return 0
 
 
-_FIX = "delete it and run the same jobs.prepare command again"
-
-
 def _missing(where: str) -> DamagedShardError:
     return DamagedShardError(
         f"{where}: is missing; run the same jobs.prepare command again to restore it"
     )
 
 
-def _wrong_size(where: str, expected: int, found: int) -> DamagedShardError:
-    return DamagedShardError(f"{where}: expected {expected} bytes, found {found}; {_FIX}")
-
-
-def _wrong_content(where: str, expected: str, found: str) -> DamagedShardError:
-    return DamagedShardError(f"{where}: expected sha256 {expected}, found {found}; {_FIX}")
+def _damaged(where: str, damage: str | None) -> DamagedShardError:
+    return DamagedShardError(
+        f"{where}: {damage}; delete it and run the same jobs.prepare command again"
+    )

@@ -1,4 +1,4 @@
-"""Sampling + patches -> tf.data of uint8 LR/HR batches."""
+"""The patches of each step -> tf.data of uint8 LR/HR batches."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,13 +23,12 @@ from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.progress import data_size
 from data_pipeline.platform.storage import LocalStorage, Storage
 
-# Shards are opened so many steps before their use, if the windows of the shuffle are that long:
-# seconds on the fastest GPU.
+# Shards are opened at most this many steps before their use: seconds on the fastest GPU.
 _STEPS_AHEAD = 64
 
 
 class Batches:
-    """The run's batches: what every replica sees at every step, a pure function of the seed.
+    """What every replica of a run sees at every step: a pure function of the seed and the step.
 
     Attributes:
         epoch_steps: Steps of an epoch.
@@ -68,16 +67,15 @@ class Batches:
         return plan_batch(
             seed=self._seed,
             step=step,
-            order=self._order(step // self.epoch_steps),
-            global_batch=self._global_batch,
+            patch_ids=self._patch_ids(step),
             crop_range=self._crop_range,
             permute_colours=self._permute_colours,
         )
 
     def _patch_ids(self, step: int) -> Ints:
-        """The plan's `patch_ids`, without the draws of its crops."""
-        first = step % self.epoch_steps * self._global_batch
-        return self._order(step // self.epoch_steps)[first : first + self._global_batch]
+        epoch, position = divmod(step, self.epoch_steps)
+        first = position * self._global_batch
+        return self._order(epoch)[first : first + self._global_batch]
 
     def dataset(
         self,
@@ -88,41 +86,36 @@ class Batches:
         num_replicas: int,
         endless: bool = False,
     ) -> tf.data.Dataset:
-        """Batches of some replicas, for the steps [start, stop).
+        """The batches of some replicas for the steps [start, stop).
 
-        The shards are opened in the background, ahead of their use.
+        Opens the shards in the background, before their use.
 
         Args:
             start: First global step.
-            stop: Global step to end before.
+            stop: The global step after the last.
             replicas: The replicas to serve, consecutive ones among range(num_replicas).
             num_replicas: All replicas, at most as many as the global batch has examples.
-            endless: Whether the last elements come again and again, for readers that count.
+            endless: Whether the last step's elements repeat for ever, for a reader that counts.
 
         Returns:
-            Elements (LR uint8 [b, h, w, 3], HR uint8 [b, H, W, 3]), b = global batch /
-            num_replicas rounded down or up: for each step one element per replica, in the given
-            order.
+            Elements (LR uint8 [b, h, w, 3], HR uint8 [b, H, W, 3]): for each step one element per
+            replica, in the given order. b is global batch / num_replicas, rounded down or up.
         """
         borders = [
             replica * self._global_batch // num_replicas for replica in range(num_replicas + 1)
         ]
         sizes = {borders[replica + 1] - borders[replica] for replica in replicas}
         rows = sizes.pop() if len(sizes) == 1 else None
+        served = slice(borders[replicas[0]], borders[replicas[-1] + 1])
         lr_crop = self._hr_crop // self._scale
-
-        def prefetch(step: int) -> None:
-            if step < stop:
-                served = slice(borders[replicas[0]], borders[replicas[-1] + 1])
-                self._patches.prefetch(self._patch_ids(step)[served], step)
 
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
             offset, position = divmod(int(index), len(replicas))
             step = min(start + offset, stop - 1)
             if position == 0:
                 furthest = step + self._steps_ahead
-                for ahead in range(step if offset == 0 else furthest, furthest + 1):
-                    prefetch(ahead)
+                for ahead in range(furthest if offset else step, min(furthest + 1, stop)):
+                    self._patches.prefetch(self._patch_ids(ahead)[served], ahead)
             first, last = borders[replicas[position]], borders[replicas[position] + 1]
             plan = self.plan(step).rows(first, last)
             return self._patches.batch(plan, hr_crop=self._hr_crop)
@@ -137,14 +130,14 @@ class Batches:
         elements = tf.data.Dataset.counter()
         if not endless:
             elements = elements.take((stop - start) * len(replicas))
-        # One thread: a second one would only pass Python's lock to and fro with it.
+        # One thread: a second one would only wait for Python's lock.
         return elements.map(load_tensors).prefetch(2 * len(replicas))
 
 
 def _steps_ahead(
     shard_patches: Sequence[int], shuffle_shards: int | None, global_batch: int
 ) -> int:
-    """How far to look ahead without reaching beyond the window after the current one."""
+    """Steps to look ahead: no further than into the window after the current one."""
     windows = num_windows(len(shard_patches), shuffle_shards)
     if windows == 1:
         return _STEPS_AHEAD
@@ -153,7 +146,7 @@ def _steps_ahead(
 
 
 def check_node_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | None) -> None:
-    """Refuses what would open, or download, every shard again for almost every step.
+    """Refuses a data set whose shards would be opened, or downloaded, again at almost every step.
 
     Raises:
         UserError: If the shards that are in use together are more than a process can hold open,
@@ -161,7 +154,7 @@ def check_node_fits(storage: Storage, manifest: Manifest, shuffle_shards: int | 
     """
     largest = sorted((shard.bytes for shard in manifest.shards), reverse=True)
     if shuffle_shards is not None:
-        largest = largest[: 2 * shuffle_shards]  # at the border of two windows both are in use
+        largest = largest[: 2 * shuffle_shards]  # at the border of two windows
     most = most_open_shards()
     if len(largest) > most:
         raise UserError(

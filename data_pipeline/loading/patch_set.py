@@ -1,4 +1,4 @@
-"""A data set's training patches by id, cut out of mapped shards that are opened ahead of use."""
+"""A data set's training patches by id: crops out of mapped shards, opened before their use."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ from data_pipeline.platform.storage import LocalStorage, Storage
 from data_pipeline.shards import ShardReader
 from data_pipeline.shards.formats import open_shard
 
-# Downloads wait for the network, checks of local shards keep a core busy.
+# Threads that download. Of those that check local shards, each keeps a core busy.
 _DOWNLOADS = 8
 _SPARED_HANDLES = 256
 _MAX_HANDLES = 60_000  # a Linux process has at most 65,530 maps
@@ -29,12 +29,12 @@ _COLOUR_ORDERS = tuple(permutations(range(3)))
 class PatchSet:
     """Random access to patches. Thread-safe.
 
-    A shard is opened by `map_shard`, which verifies it, in the background if `prefetch` named it
-    in time. It stays open until too many are, or the cache needs its place; then those go whose
-    last known use is the longest past.
+    `map_shard` opens a shard and verifies it, in the background if `prefetch` named it in time. The
+    shard stays open until too many shards are open or the cache needs room. Then the one with the
+    longest past known use is closed.
 
     Attributes:
-        failure: What went wrong with a shard, for those who see only that tf.data failed.
+        failure: The error of a shard, for a caller that sees only an error of tf.data.
     """
 
     def __init__(self, storage: Storage, manifest: Manifest) -> None:
@@ -50,7 +50,7 @@ class PatchSet:
         )
         self._lock = threading.Lock()
         self._open: dict[int, Future[ShardReader]] = {}
-        self._needed: dict[int, int] = {}  # the last step that is known to use an open shard
+        self._needed: dict[int, int] = {}  # of an open shard: the last step known to use it
         self._open_bytes = 0
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class PatchSet:
         Raises:
             DamagedShardError: If its shard is not what the manifest says.
         """
-        number = bisect_right(self._ends, patch_id)  # numpy takes ten times as long for one
+        number = bisect_right(self._ends, patch_id)  # ten times numpy's speed for one number
         first = self._ends[number] - self._manifest.shards[number].patches
         return self._request(number, 0).result().pair(patch_id - first)
 
@@ -134,12 +134,16 @@ _TURNS = {
 
 
 def _augment(crop: Image, flip: int, turns: int, out: Image) -> None:
-    """Mirrors left to right, then turns counter-clockwise; OpenCV is many times numpy's speed.
+    """Mirrors left to right, then turns counter-clockwise. OpenCV is many times numpy's speed.
 
-    Writes to `out`, a contiguous array of the crop's shape.
+    Args:
+        crop: uint8 [H, H, 3].
+        flip: 1 to mirror, else 0.
+        turns: Quarter turns, 0 to 3.
+        out: Gets the result: a contiguous array of the crop's shape.
     """
     if flip:
-        # A mirrored half turn is a flip of the other axis, a mirrored quarter turn a transpose.
+        # A flip and a half turn are a flip of the other axis, with a quarter turn a transpose.
         if turns % 2:
             cv2.transpose(crop, out)
             if turns == 3:
@@ -153,9 +157,9 @@ def _augment(crop: Image, flip: int, turns: int, out: Image) -> None:
 
 
 def most_open_shards() -> int:
-    """How many shards a process can hold open; raises the usual limit of 1,024 handles if it may.
+    """How many shards this process can hold open. Each takes a file handle and a memory map.
 
-    Every open shard takes a file handle and a memory map.
+    Raises the usual limit of 1,024 handles as far as the process may.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)

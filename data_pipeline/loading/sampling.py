@@ -1,8 +1,7 @@
 """(seed, step) -> which patches, crops, flips and turns make the global batch. Pure numpy, no I/O.
 
-The data position of a run is its step: nothing else has to be saved to resume. All draws come
-from the raw 64-bit output of Philox, which numpy guarantees never to change (NEP 19), and not
-from `Generator` methods, which it may.
+The data position of a run is its step: a resume needs nothing else. All draws are raw 64-bit output
+of Philox, which numpy guarantees never to change (NEP 19). The methods of `Generator` may change.
 """
 
 from collections.abc import Sequence
@@ -19,15 +18,15 @@ _SHARD_STREAM = 2
 
 
 class BatchPlan(NamedTuple):
-    """One global batch, or a slice of it. Every field is int64 [batch].
+    """A global batch, or a slice of it. Every field is int64 [batch].
 
     Attributes:
         patch_ids: Indices into the data set's patches.
-        tops: Crop's upper edge in LR pixels.
-        lefts: Crop's left edge in LR pixels.
-        flips: 1 where the crop is mirrored left to right (before the turn), else 0.
+        tops: The crop's upper edge in LR pixels.
+        lefts: The crop's left edge in LR pixels.
+        flips: 1 where the crop is mirrored left to right, else 0. The flip comes before the turn.
         turns: Quarter turns counter-clockwise, 0 to 3.
-        colours: Order of the colour channels, 0 to 5; 0 leaves RGB as it is.
+        colours: Number of the order of the colour channels, 0 to 5; 0 keeps RGB.
     """
 
     patch_ids: Ints
@@ -43,7 +42,7 @@ class BatchPlan(NamedTuple):
 
 
 def steps_per_epoch(num_patches: int, global_batch: int) -> int:
-    """Steps of one epoch: patches / global batch, the rest of each epoch's order dropped.
+    """Steps of one epoch: patches / global batch, rounded down.
 
     Raises:
         ValueError: If the data set holds less than one global batch.
@@ -62,9 +61,9 @@ def epoch_order(
         seed: The run's seed, 0 or greater.
         epoch: From 0.
         shard_patches: Patches of every shard; patch ids count through the shards.
-        shuffle_shards: Shuffle within windows of at most so many shards, drawn anew for every
-            epoch and of nearly equal size, so that a node's cache needs to hold only twice as
-            many. None shuffles over all.
+        shuffle_shards: Shuffles within windows of at most this many shards. Every epoch draws its
+            windows anew, of nearly equal size. A node's cache then needs room for two windows.
+            None shuffles over all shards.
 
     Returns:
         [sum(shard_patches)]: a permutation of the patch ids.
@@ -80,39 +79,29 @@ def epoch_order(
 
 
 def num_windows(num_shards: int, shuffle_shards: int | None) -> int:
-    """Windows of an epoch: as few as hold at most `shuffle_shards` shards each."""
+    """Windows of an epoch: the fewest that hold at most `shuffle_shards` shards each."""
     return -(-num_shards // (shuffle_shards or num_shards))
 
 
 def plan_batch(
-    *,
-    seed: int,
-    step: int,
-    order: Ints,
-    global_batch: int,
-    crop_range: int,
-    permute_colours: bool,
+    *, seed: int, step: int, patch_ids: Ints, crop_range: int, permute_colours: bool
 ) -> BatchPlan:
     """The global batch of a step, a pure function of its arguments.
-
-    Within an epoch no patch is drawn twice.
 
     Args:
         seed: The run's seed, 0 or greater.
         step: The global step, from 0.
-        order: `epoch_order` of the step's epoch.
-        global_batch: Examples per step over all replicas.
+        patch_ids: The step's patches: its part of `epoch_order`.
         crop_range: Number of possible crop offsets per axis: LR patch - LR crop + 1.
-        permute_colours: Draws an order of the colour channels; else they stay RGB.
+        permute_colours: Whether an order of the colour channels is drawn; else they stay RGB.
 
     Returns:
-        The plan, `global_batch` rows.
+        The plan, a row for every patch id.
     """
-    first = step % steps_per_epoch(len(order), global_batch) * global_batch
-    raw = _raw(seed, _CROP_STREAM, step, global_batch * 4).reshape(4, global_batch)
+    raw = _raw(seed, _CROP_STREAM, step, 4 * len(patch_ids)).reshape(4, -1)
     symmetry = (raw[2] % np.uint64(8)).astype(np.int64)
     return BatchPlan(
-        patch_ids=order[first : first + global_batch],
+        patch_ids=patch_ids,
         tops=(raw[0] % np.uint64(crop_range)).astype(np.int64),
         lefts=(raw[1] % np.uint64(crop_range)).astype(np.int64),
         flips=symmetry // 4,
@@ -122,8 +111,8 @@ def plan_batch(
 
 
 def _raw(seed: int, stream: int, index: int, count: int) -> npt.NDArray[np.uint64]:
-    """`count` uint64 draws of an independent stream for every (seed, stream, index)."""
-    # The counter's low word advances with each draw; the index sits above it.
+    """`count` uint64 draws. Every (seed, stream, index) has an independent stream of draws."""
+    # Each draw advances the counter's lowest word; the index is in the next word.
     counter = np.array([0, index, 0, 0], np.uint64)
     key = np.array([seed, stream], np.uint64)
     return np.asarray(np.random.Philox(counter=counter, key=key).random_raw(count), np.uint64)

@@ -1,4 +1,4 @@
-"""Many independent tasks on Ray: retried, bounded in number, one failure does not end the rest."""
+"""Runs many independent tasks on Ray, a bounded number at once. A failure does not end the rest."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,10 +14,10 @@ from data_pipeline.platform.progress import Progress
 
 _RETRIES = 3
 
-# Tasks in flight for every one that runs: the next one waits, its arguments are in memory.
+# Submitted tasks for every task that runs. The next one waits with its arguments in memory.
 _QUEUED_PER_SLOT = 2
 
-# Failures in a row, for every task in flight, after which the others would fail too.
+# Failures in a row, for every submitted task, after which the rest is not tried.
 _HOPELESS = 3
 
 _PATIENCE_SECONDS = 300
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class TaskFailedError(Exception):
-    """A task that failed in spite of retries; the message is one line."""
+    """A task that failed in spite of its retries. The message is one line."""
 
 
 def fan_out(
@@ -39,7 +39,7 @@ def fan_out(
     label: str,
     unit: str,
 ) -> list[T | UserError | TaskFailedError]:
-    """The results of `fan_out_unordered`, one for every task, in order."""
+    """Runs `fan_out_unordered` to its end; returns one result for every task, in order."""
     found = dict(fan_out_unordered(function, arguments, total=total, label=label, unit=unit))
     not_tried = TaskFailedError("was not tried after so many failures")
     return [found.get(number, not_tried) for number in range(total)]
@@ -56,20 +56,20 @@ def fan_out_unordered(
     gpus: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[int, T | UserError | TaskFailedError]]:
-    """Calls a function on the workers of the cluster.
+    """Calls a function on the workers of the cluster, once for every tuple of arguments.
 
-    A task whose worker dies, or that raises OSError or JobFailedError, is run again. A UserError
+    A task is run again if its worker dies, or if it raises OSError or JobFailedError. A UserError
     is a result: it becomes a value here and nowhere else, and the other tasks go on.
 
     Args:
         function: What to run.
-        arguments: The function's, one tuple a task; asked for when a task's turn comes.
+        arguments: One tuple a task; asked for when the task's turn comes.
         total: How many tasks there are.
-        label: Names the progress bar.
+        label: Name of the progress bar.
         unit: What a task finishes, in the plural.
         cpus: Cores that a task takes.
-        gpus: GPUs that a task takes; its process ends with it, as the next one's may be another.
-        environment: Variables of the tasks' processes, which other tasks do not share then.
+        gpus: GPUs that a task takes. Its process ends with it: the next task may get another GPU.
+        environment: Variables of the tasks' processes. Other tasks do not share these processes.
 
     Yields:
         A task's number and its result, UserError or failure, as soon as it is there. After many

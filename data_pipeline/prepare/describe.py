@@ -1,4 +1,4 @@
-"""What a person wants to know of a data set, and a picture of some of its patches."""
+"""Describes a data set to a person: some lines of text, and a picture of some patches."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from data_pipeline.platform.storage import Storage
 
 _ROWS, _COLUMNS = 4, 3
 _MARGIN = 4
-_GREY = 128  # white images keep their edge
+_GREY = 128  # the edge of a white image stays visible
 
 
 def summary(storage: Storage, manifest: Manifest) -> str:
-    """Some lines of text: where from, how many, how large."""
+    """Some lines of text: the sources, how many images and patches, how large."""
     settings = manifest.settings
     images = [image for shard in manifest.shards for image in shard.images]
     has_lr_files = any(image.lr_source for image in images)
@@ -45,7 +45,7 @@ def contact_sheet(storage: Storage, manifest: Manifest, *, seed: int = 0) -> byt
     Args:
         storage: DATA.
         manifest: Its manifest.
-        seed: Which patches.
+        seed: Chooses the patches.
 
     Raises:
         DamagedShardError: If a shard is not what the manifest says.

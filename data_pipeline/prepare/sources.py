@@ -1,4 +1,4 @@
-"""Where images come from: a folder or prefix of photographs, or those inside scikit-image."""
+"""The sources of images: a folder or prefix of photographs, or those inside scikit-image."""
 
 import os
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from data_pipeline.platform.storage import (
 SAMPLES = "samples"
 DIV2K = "div2k"
 
-# All are photographs of scikit-image's wheel; no scene is in both lists.
+# Photographs of scikit-image's wheel. No scene is in both lists.
 _SAMPLE_FILES = {
     "train": (
         "camera.png",
@@ -35,9 +35,9 @@ class SourceImage(NamedTuple):
     """An image of a source.
 
     Attributes:
-        name: Its path below the source without the suffix: unique, names every derived file.
-        hr: Its file: key in the source's storage and bytes.
-        lr: Its LR file in the source's LR storage; None where LR is made from HR.
+        name: Its path below the source without the suffix. Unique; all files made of it bear it.
+        hr: Its file: key in the source's storage, and bytes.
+        lr: Its LR file in the source's LR storage; None if LR is made from HR.
     """
 
     name: str
@@ -46,7 +46,7 @@ class SourceImage(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Images in ascending order of names, the storage of their files and of their LR files."""
+    """Images in ascending order of names, the storage of their files, that of their LR files."""
 
     images: tuple[SourceImage, ...]
     storage: ReadableStorage
@@ -56,18 +56,17 @@ class Source(NamedTuple):
 def open_source(
     uri: str, split: Literal["train", "valid"], *, lr_uri: str | None = None, scale: int
 ) -> Source:
-    """Lists a source's images; reads none.
+    """Lists a source's images; reads none of them.
 
     Args:
-        uri: `samples`, or a folder or prefix that is searched with its subfolders; hidden ones
-            are not.
-        split: Which side of `samples`; a folder is taken whole.
+        uri: `samples`, or a folder or prefix, with its subfolders but not with hidden ones.
+        split: Which images of `samples`; of a folder all images are taken.
         lr_uri: A folder or prefix with an LR file for every image, see `with_lr`.
         scale: HR side / LR side.
 
     Raises:
-        UserError: If there is no such folder, no image in it, a name that does not print, two
-            images of one name, or an image without its LR file.
+        UserError: If there is no such folder or no image in it, a name does not print, two images
+            have one name, or an image has no LR file.
     """
     if uri == SAMPLES:
         storage: Storage = open_storage(str(_samples_folder()))
@@ -93,7 +92,7 @@ def images_among(
     """The images among a storage's objects, in ascending order of names.
 
     Raises:
-        UserError: If there is none, or names do not print or repeat.
+        UserError: If there is none, a name does not print, or two images have one name.
     """
     images = sorted(
         SourceImage(str(PurePosixPath(found.key).with_suffix("")), found)
@@ -119,7 +118,7 @@ def images_among(
 
 
 def with_lr(source: Source, lr_storage: ReadableStorage, *, scale: int) -> Source:
-    """Gives every image its LR file: of the same name, or with the usual suffix as in 0801x4.png.
+    """Gives every image its LR file: with the same name, or with a suffix as in 0801x4.png.
 
     Raises:
         UserError: Naming the first image that has none.
@@ -143,5 +142,5 @@ def _samples_folder() -> Path:
 
 
 def canonical_uri(uri: str) -> str:
-    """The URI as the manifest records it: a source's name as it is, a folder's absolute path."""
+    """The URI that the manifest records: `samples` and `div2k` as they are, else absolute."""
     return uri if uri in (SAMPLES, DIV2K) else open_storage(uri).uri

@@ -65,14 +65,10 @@ def check_part(storage: Storage, record: PartRecord) -> list[str]:
     """One line for every file of a part that is not what its record says."""
     damages = []
     for file in stored_files(record):
-        where = f"{storage.uri}/{file.path}"
         try:
-            found, size = stream_sha256(storage.stream(file.path))
+            damage = file.damage(*stream_sha256(storage.stream(file.path)))
         except FileNotFoundError:
-            damages.append(f"{where}: is missing")
-            continue
-        if size != file.bytes:
-            damages.append(f"{where}: expected {file.bytes} bytes, found {size}")
-        elif found != file.sha256:
-            damages.append(f"{where}: expected sha256 {file.sha256}, found {found}")
+            damage = "is missing"
+        if damage:
+            damages.append(f"{storage.uri}/{file.path}: {damage}")
     return damages

@@ -16,7 +16,7 @@ class Geometry(NamedTuple):
 
 
 class ShardWriter(Protocol):
-    """Writes one shard file. A context manager: the file is complete after the block."""
+    """Writes one shard file. A context manager: the file is complete when the block ends."""
 
     def __enter__(self) -> "ShardWriter": ...
 
@@ -27,11 +27,11 @@ class ShardWriter(Protocol):
 
     @property
     def offsets(self) -> list[tuple[int, int]]:
-        """Byte offsets of each HR and LR patch in the file, where the reader needs them."""
+        """Byte offsets of each (HR, LR) patch in the file; empty if the reader needs none."""
 
 
 class ShardReader(Protocol):
-    """Random access to one shard file's content, without a copy."""
+    """Random access to the patches of one shard file, without a copy."""
 
     def __len__(self) -> int: ...
 

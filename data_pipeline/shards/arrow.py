@@ -1,4 +1,4 @@
-"""Arrow IPC shards: fixed-size binary columns of raw pixels, read in place."""
+"""Arrow IPC shards: raw pixels in binary columns of a fixed size, read in place."""
 
 import mmap
 from bisect import bisect_right

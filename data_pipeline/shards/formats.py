@@ -1,4 +1,4 @@
-"""Which reader and writer belong to which format."""
+"""The reader and the writer of each shard format."""
 
 import mmap
 from pathlib import Path
@@ -22,9 +22,13 @@ def open_shard(
     geometry: Geometry,
     offsets: tuple[tuple[int, int], ...],
 ) -> ShardReader:
-    """Reads a finished shard; `offsets` are those of its record in the manifest.
+    """Reads a finished shard. The reader and the patches that it returns keep `content` alive.
 
-    The reader and the patches that it returns keep `content` alive.
+    Args:
+        shard_format: The shard's format.
+        content: The whole file.
+        geometry: Sides of the patches.
+        offsets: Those of the shard's record in the manifest.
     """
     if shard_format == "arrow":
         return ArrowShardReader(content, geometry)

@@ -1,4 +1,4 @@
-"""TFRecord shards of tf.train.Example: readable by any TensorFlow program, by us without parsing.
+"""TFRecord shards of tf.train.Example. Any TensorFlow program reads them; we read them in place.
 
 Features: image (bytes), top and left (int64), hr and lr (raw uint8 bytes).
 """
@@ -19,7 +19,7 @@ _FOOTER = 4
 
 
 class TFRecordShardWriter:
-    """Writes one tf.train.Example per patch and notes where the pixels lie."""
+    """Writes one tf.train.Example per patch and records the byte offsets of its pixels."""
 
     def __init__(self, path: Path, geometry: Geometry) -> None:
         self._sizes = (geometry.hr_size**2 * 3, geometry.lr_size**2 * 3)
@@ -49,7 +49,7 @@ class TFRecordShardWriter:
             example = tf.train.Example(features=tf.train.Features(feature=features))
             record = example.SerializeToString(deterministic=True)
             start = self._position + _HEADER
-            # Wherever these bytes are found, they are the patch's pixels.
+            # Any place with these bytes is right: they are the patch's pixels.
             self._offsets.append((start + record.index(hr), start + record.index(lr)))
             self._writer.write(record)
             self._position = start + len(record) + _FOOTER
@@ -61,7 +61,7 @@ class TFRecordShardWriter:
 
 
 class TFRecordShardReader:
-    """Zero-copy views into a TFRecord file's content, by the offsets from the manifest."""
+    """Zero-copy views into a TFRecord file's content, by the manifest's offsets."""
 
     def __init__(
         self, content: mmap.mmap, geometry: Geometry, offsets: tuple[tuple[int, int], ...]

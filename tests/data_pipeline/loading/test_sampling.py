@@ -12,11 +12,12 @@ SETTINGS = {
 }
 
 
-def plan_of(step, *, num_patches, **settings):
+def plan_of(step, *, seed, num_patches, global_batch, **settings):
     """The plan of a step of a data set of one shard."""
-    epoch = step // steps_per_epoch(num_patches, settings["global_batch"])
-    order = epoch_order(seed=settings["seed"], epoch=epoch, shard_patches=[num_patches])
-    return plan_batch(step=step, order=order, **settings)
+    epoch, position = divmod(step, steps_per_epoch(num_patches, global_batch))
+    order = epoch_order(seed=seed, epoch=epoch, shard_patches=[num_patches])
+    patch_ids = order[position * global_batch : (position + 1) * global_batch]
+    return plan_batch(seed=seed, step=step, patch_ids=patch_ids, **settings)
 
 
 def same(one, other) -> bool:
