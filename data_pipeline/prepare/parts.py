@@ -132,8 +132,8 @@ def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> ShardR
     pairs = _ShardPairs(part.source, settings)
     images: list[ImageRecord] = []
     problems: list[str] = []
-    with storage.stage(key) as path:
-        with shard_writer(settings.format, path, settings.geometry) as writer:
+    with storage.stage(key) as staged:
+        with shard_writer(settings.format, staged.path, settings.geometry) as writer:
             for image in part.source.images:
                 try:
                     pair = pairs.load(image)
@@ -157,12 +157,12 @@ def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> ShardR
                 )
         if problems:
             raise UnusableImagesError(*problems)
-        with path.open("rb") as file:
+        with staged.path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         record = ShardRecord(
             path=key,
             bytes=len(content),
-            sha256=sha256_hex(content),
+            sha256=staged.sha256,
             patches=sum(image.patches for image in images),
             images=tuple(images),
             offsets=tuple(writer.offsets),

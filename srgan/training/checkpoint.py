@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.platform.hashing import file_sha256
 from data_pipeline.platform.storage import Storage
 from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS
 from srgan.training.failures import DamagedCheckpointError
@@ -58,11 +57,10 @@ def write_checkpoint(run: Storage, arrays: Arrays, position: Position) -> str:
     The JSON with the checksum is written last; without it the checkpoint does not exist.
     """
     name = f"{position.step:09}-{time.time_ns()}"
-    with run.stage(_key(name, _ARRAYS)) as path:
-        with path.open("wb") as file:
+    with run.stage(_key(name, _ARRAYS)) as staged:
+        with staged.path.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
-        digest = file_sha256(path)
-    meta = position._asdict() | {"sha256": digest}
+        meta = position._asdict() | {"sha256": staged.sha256}
     run.write(_key(name, CHECKPOINT_META), json.dumps(meta, indent=1).encode())
     return name
 

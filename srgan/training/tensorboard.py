@@ -26,8 +26,8 @@ def write_tensorboard(record: dict[str, Any], run: Storage) -> None:
         event(wall_time=time, step=record["step"], summary=summary(value=values)),
     )
     with (
-        run.stage(tensorboard_key(record["step"])) as path,
-        tf.io.TFRecordWriter(str(path)) as writer,
+        run.stage(tensorboard_key(record["step"])) as staged,
+        tf.io.TFRecordWriter(str(staged.path)) as writer,
     ):
         for one in events:
             writer.write(one.SerializeToString())

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from data_pipeline.platform.hashing import file_sha256
 
 
 class StoredObject(NamedTuple):
@@ -11,6 +14,22 @@ class StoredObject(NamedTuple):
 
     key: str
     size: int
+
+
+class StagedFile:
+    """A local file that becomes an object.
+
+    Attributes:
+        path: Where to write it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the whole content, in hexadecimal. Ask when it is complete: the file is read once."""
+        return file_sha256(self.path)
 
 
 class ReadableStorage(Protocol):
@@ -49,8 +68,8 @@ class Storage(ReadableStorage, Protocol):
                 moment. The existing one stays as it is.
         """
 
-    def stage(self, key: str) -> AbstractContextManager[Path]:
-        """A local path to write to: the object when the block ends, gone if the block raises."""
+    def stage(self, key: str) -> AbstractContextManager[StagedFile]:
+        """A local file to write: it becomes the object when the block ends, unless that raises."""
 
     def delete(self, key: str) -> None:
         """Removes an object; nothing happens where there is none."""

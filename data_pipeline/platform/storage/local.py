@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.node import locked_file, remove_unlocked
-from data_pipeline.platform.storage.interface import StoredObject
+from data_pipeline.platform.storage.interface import StagedFile, StoredObject
 
 _PARTIAL = ".partial"
 _BLOCK = 1 << 20
@@ -58,8 +58,8 @@ class LocalStorage:
 
     def write(self, key: str, data: bytes) -> None:
         """See Storage."""
-        with self.stage(key) as path:
-            path.write_bytes(data)
+        with self.stage(key) as staged:
+            staged.path.write_bytes(data)
 
     def write_new(self, key: str, data: bytes) -> None:
         """See Storage."""
@@ -70,11 +70,11 @@ class LocalStorage:
             os.link(path, final)  # unlike a rename, it fails if the file exists
 
     @contextmanager
-    def stage(self, key: str) -> Iterator[Path]:
+    def stage(self, key: str) -> Iterator[StagedFile]:
         """See Storage."""
         final = self.path(key)
         with self._partial(final) as path:
-            yield path
+            yield StagedFile(path)
             _sync(path)
             path.replace(final)
 

@@ -1,7 +1,6 @@
 """Objects below a prefix of an S3 bucket, on AWS or any server that speaks its protocol."""
 
 import base64
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,9 @@ from botocore.exceptions import BotoCoreError
 from urllib3.exceptions import HTTPError
 
 from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.node import scratch_file
-from data_pipeline.platform.storage.interface import StoredObject
+from data_pipeline.platform.storage.interface import StagedFile, StoredObject
 from data_pipeline.platform.storage.s3_connection import Connection
 
 # A shard of the usual size is one put: it appears at once, under a checksum that S3 verifies.
@@ -127,31 +127,32 @@ class S3Storage:
 
     def write(self, key: str, data: bytes) -> None:
         """See Storage."""
-        self._put(key, data)
+        self._put(key, data, sha256_hex(data))
 
     def write_new(self, key: str, data: bytes) -> None:
         """See Storage."""
         try:
-            self._put(key, data, IfNoneMatch="*")
+            self._put(key, data, sha256_hex(data), IfNoneMatch="*")
         except FileExistsError:
             # A put whose answer got lost is sent again, and finds itself.
             if self.size(key) != len(data) or self.read(key) != data:
                 raise
 
-    def _put(self, key: str, data: bytes, **conditions: str) -> None:
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    def _put(self, key: str, data: bytes, sha256: str, **conditions: str) -> None:
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         parameters = self._object(key) | conditions
         self._call(
             lambda client: client.put_object(**parameters, Body=data, ChecksumSHA256=checksum), key
         )
 
     @contextmanager
-    def stage(self, key: str) -> Iterator[Path]:
+    def stage(self, key: str) -> Iterator[StagedFile]:
         """See Storage. The local file lies in the node's scratch folder."""
         with scratch_file(Path(key).name) as path:
-            yield path
+            staged = StagedFile(path)
+            yield staged
             if path.stat().st_size < _MULTIPART_THRESHOLD:
-                self.write(key, path.read_bytes())
+                self._put(key, path.read_bytes(), staged.sha256)
             else:
                 config = TransferConfig(
                     multipart_threshold=_MULTIPART_THRESHOLD, multipart_chunksize=_PART_BYTES

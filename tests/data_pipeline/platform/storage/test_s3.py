@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import open_storage
 from data_pipeline.platform.storage.s3_connection import Connection
 from data_pipeline.platform.storage.s3_errors import explain
@@ -124,13 +125,14 @@ def test_more_objects_than_one_answer_lists(bucket):
 def test_a_staged_file_is_the_object_when_the_block_ends(bucket, scratch):
     storage = open_storage(f"s3://{bucket}/data")
     storage.write("x", b"old")
-    with storage.stage("x") as path:
-        path.write_bytes(b"half")
-        assert path.parent == scratch
+    with storage.stage("x") as staged:
+        staged.path.write_bytes(b"half")
+        assert staged.path.parent == scratch
         assert storage.read("x") == b"old"
-        path.write_bytes(b"whole")
+        staged.path.write_bytes(b"whole")
+        assert staged.sha256 == sha256_hex(b"whole")
     assert storage.read("x") == b"whole"
-    assert not path.exists()
+    assert not staged.path.exists()
 
 
 @pytest.mark.usefixtures("scratch")
@@ -139,8 +141,8 @@ def test_a_stage_that_raises_leaves_the_old_object(bucket, client):
     storage.write("x", b"old")
 
     def fail(key):
-        with storage.stage(key) as path:
-            path.write_bytes(b"half")
+        with storage.stage(key) as staged:
+            staged.path.write_bytes(b"half")
             raise RuntimeError("stop")
 
     for key in ("x", "y"):
@@ -194,8 +196,8 @@ def test_write_new_whose_answer_got_lost_has_succeeded(moto, bucket, monkeypatch
 def test_large_files_go_in_parts(bucket, client):
     storage = open_storage(f"s3://{bucket}/data")
     content = noise(11 * MEGABYTE)
-    with storage.stage("train/0") as path:
-        path.write_bytes(content)
+    with storage.stage("train/0") as staged:
+        staged.path.write_bytes(content)
     assert storage.list() == [("train/0", len(content))]
     assert client.head_object(Bucket=bucket, Key="data/train/0")["ETag"].endswith('-3"')
     assert storage.read("train/0") == content
@@ -209,8 +211,8 @@ def test_large_files_through_faults(moto, bucket, client, monkeypatch):
         use_server(monkeypatch, proxy.server)
         storage = open_storage(f"s3://{bucket}/data")
         for key in ("0", "1"):
-            with storage.stage(key) as path:
-                path.write_bytes(content)
+            with storage.stage(key) as staged:
+                staged.path.write_bytes(content)
             assert storage.read(key) == content
         assert set(proxy.faults) == set(USUAL_FAULTS)
     for key in ("0", "1"):
@@ -224,8 +226,8 @@ def test_an_upload_that_fails_for_good_leaves_nothing(bucket, client, monkeypatc
     assert storage.list() == []
 
     def fail():
-        with storage.stage("x") as path:
-            path.write_bytes(noise(11 * MEGABYTE))
+        with storage.stage("x") as staged:
+            staged.path.write_bytes(noise(11 * MEGABYTE))
             client.delete_bucket(Bucket=bucket)
 
     with pytest.raises(UserError, match=f"s3://{bucket}/data/x: no such bucket"):
@@ -288,8 +290,8 @@ def test_every_third_call_fails_and_everything_is_right(moto, bucket, client, mo
             elif number % 3 == 1:
                 storage.write_new(key, content)
             else:
-                with storage.stage(key) as path:
-                    path.write_bytes(content)
+                with storage.stage(key) as staged:
+                    staged.path.write_bytes(content)
         assert storage.list() == [(key, len(content)) for key, content in contents.items()]
         for key, content in contents.items():
             assert storage.size(key) == len(content)
@@ -372,8 +374,8 @@ def actions(uri: str):
     """Every way to meet a storage for the first time."""
 
     def stage():
-        with open_storage(uri).stage("x") as path:
-            path.write_bytes(b"1")
+        with open_storage(uri).stage("x") as staged:
+            staged.path.write_bytes(b"1")
 
     return {
         "list": lambda: open_storage(uri).list(),

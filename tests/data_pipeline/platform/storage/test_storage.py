@@ -26,8 +26,8 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
     storage.write("x", b"old")
 
     def fail():
-        with storage.stage("x") as path:
-            path.write_bytes(b"half")
+        with storage.stage("x") as staged:
+            staged.path.write_bytes(b"half")
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -38,14 +38,14 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
 
 def test_partial_files_are_no_objects_and_those_of_dead_writers_are_removed(tmp_path):
     storage = open_storage(str(tmp_path))
-    with storage.stage("deep/x") as path:
-        path.write_bytes(b"half")
-        left = path.with_name(".y.abc.partial")
+    with storage.stage("deep/x") as staged:
+        staged.path.write_bytes(b"half")
+        left = staged.path.with_name(".y.abc.partial")
         left.write_bytes(b"left by a killed writer")
         assert storage.list() == []
         storage.delete_partial()
         assert not left.exists()
-        path.write_bytes(b"whole")
+        staged.path.write_bytes(b"whole")
     assert storage.read("deep/x") == b"whole"
     assert os.listdir(tmp_path / "deep") == ["x"]
 
