@@ -1,4 +1,4 @@
-"""What every job's command line shares: one-line errors, exit codes, logging."""
+"""What the command lines of all jobs share: one-line errors, exit codes, logging."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a job and exits: 0 done, 2 the user's input is wrong, 1 anything else.
 
-    Only what no one foresaw has a traceback.
+    Only an error that nobody foresaw has a traceback.
     """
     configure_logging()
     try:

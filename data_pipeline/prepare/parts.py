@@ -44,7 +44,7 @@ PROGRESS = "progress/"
 # A validation image must be large enough for SSIM's window after the border is cut.
 _SSIM_WINDOW = 11
 
-# These two bound a task's memory, whatever a shard's size. 64 of the usual patches are 47 MB.
+# Both bound a task's memory, whatever the shard's size. 64 of the usual patches are 47 MB.
 _PATCHES_PER_WRITE = 64
 _KEPT_BYTES = 64 << 20
 
@@ -87,7 +87,7 @@ class _Pair(NamedTuple):
 
 
 class _ShardPairs:
-    """The pairs of a shard's images, for two passes. The first ones stay in memory in between."""
+    """Loads the pairs of a shard's images, each twice. The first ones stay in memory in between."""
 
     def __init__(self, source: Source, settings: DataSettings) -> None:
         self._source, self._settings = source, settings
@@ -109,7 +109,7 @@ class _ShardPairs:
 
 
 def build_part(part: Part, settings: DataSettings, storage: Storage) -> PartRecord:
-    """Builds a part and leaves its record under `progress/`.
+    """Builds a part and stores its record under `progress/`.
 
     Args:
         part: The part.

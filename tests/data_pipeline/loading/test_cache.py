@@ -436,7 +436,7 @@ def test_a_small_cache_downloads_each_shard_once_an_epoch(
     assert sorted(storage.downloads()) == [shard.path for shard in manifest.shards]
 
 
-def test_what_does_not_fit_the_cache_is_refused_with_the_mend(storage, manifest, set_limit):
+def test_what_does_not_fit_the_cache_is_refused_with_the_fix(storage, manifest, set_limit):
     from data_pipeline.loading.dataset import check_node_fits
 
     size = manifest.shards[0].bytes
@@ -498,10 +498,6 @@ def test_the_eight_symmetries_are_numpys(flip, turns):
     np.testing.assert_array_equal(out, np.rot90(crop[:, ::-1] if flip else crop, turns))
 
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-
-
 def test_more_shards_than_a_process_can_open_are_refused(tmp_path, manifest, monkeypatch):
     from data_pipeline.loading.dataset import check_node_fits
 
@@ -512,3 +508,7 @@ def test_more_shards_than_a_process_can_open_are_refused(tmp_path, manifest, mon
     ):
         check_node_fits(local, manifest, None)
     check_node_fits(local, manifest, 2)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

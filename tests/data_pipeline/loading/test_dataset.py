@@ -1,10 +1,6 @@
-import shutil
-
 import numpy as np
-import pytest
 
 from data_pipeline.imresize import imresize
-from data_pipeline.loading.cache import DamagedShardError
 from data_pipeline.loading.dataset import Batches
 from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
@@ -101,32 +97,3 @@ def test_an_endless_dataset_ends_with_its_last_step_again_and_again(small_data):
     expected = elements(batches, 2, 4, [0], 1)
     for step, element in enumerate(found):
         np.testing.assert_array_equal(element[1], expected[min(step, 1)][1])
-
-
-@pytest.fixture
-def damaged(tmp_path, small_data):
-    copy = tmp_path / "copy"
-    shutil.copytree(small_data, copy)
-    return copy
-
-
-def test_a_single_flipped_bit_is_named(damaged):
-    path = damaged / "train/00000.arrow"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(DamagedShardError, match=r"00000\.arrow: expected sha256 \w+, found \w+"):
-        open_batches(damaged)[0].pair(0)
-
-
-def test_a_cut_shard_is_named(damaged):
-    path = damaged / "train/00000.arrow"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DamagedShardError, match=r"00000\.arrow: expected \d+ bytes, found \d+"):
-        open_batches(damaged)[0].pair(0)
-
-
-def test_a_missing_shard_is_named(damaged):
-    (damaged / "train/00000.arrow").unlink()
-    with pytest.raises(DamagedShardError, match=r"00000\.arrow: is missing"):
-        open_batches(damaged)[0].pair(0)

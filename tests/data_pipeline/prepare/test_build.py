@@ -7,14 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import ray
 
 from data_pipeline.images import decode_image
 from data_pipeline.imresize import imresize
 from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.errors import UserError
-from data_pipeline.platform.storage import open_storage
+from data_pipeline.platform.storage import LocalStorage, open_storage
 from data_pipeline.prepare.build import prepare
 from tests.conftest import data_settings
 
@@ -78,18 +77,27 @@ def test_validation_images_are_whole_and_their_lr_is_bicubic(small_data, valid_p
     assert grey.shape == (60, 64, 1)  # to be scored on its own values
 
 
-def test_same_bytes_on_one_core_and_on_two(tiny_shards, tmp_path, photos, valid_photos):
-    ray.shutdown()
-    try:
-        for cpus in (1, 2):
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False)
-            manifest = prepare(data_settings(photos, valid_photos), str(tmp_path / str(cpus)))
-            assert len(manifest.shards) > 2
-            ray.shutdown()
-    finally:
-        ray.shutdown()
-        ray.init(address="local", num_cpus=2, include_dashboard=False)
-    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+def build_here(monkeypatch, as_worker_sees=lambda storage: storage):
+    """Builds parts in this process, one after the other, the last one first."""
+
+    def fan_out(function, arguments, **_):
+        results = [
+            function(part, settings, as_worker_sees(storage))
+            for part, settings, storage in reversed(list(arguments))
+        ]
+        return results[::-1]
+
+    monkeypatch.setattr("data_pipeline.prepare.build.fan_out", fan_out)
+
+
+def test_same_bytes_from_two_workers_and_one_after_the_other(
+    monkeypatch, tiny_shards, tmp_path, photos, valid_photos
+):
+    settings = data_settings(photos, valid_photos)
+    assert len(prepare(settings, str(tmp_path / "two")).shards) > 2
+    build_here(monkeypatch)
+    prepare(settings, str(tmp_path / "one"))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_both_formats_hold_the_same_patches_in_the_same_order(tiny_shards, tmp_path, photos):
@@ -270,19 +278,8 @@ def test_an_image_smaller_than_a_patch_is_named(tmp_path, photos):
         prepare(data_settings(photos, patch_size=128), str(tmp_path / "out"))
 
 
-def build_with(monkeypatch, before_each):
-    """Builds parts in this process, after a call with the task and the storage."""
-
-    def fan_out(function, arguments, **_):
-        return [
-            function(task, settings, before_each(storage)) for task, settings, storage in arguments
-        ]
-
-    monkeypatch.setattr("data_pipeline.prepare.build.fan_out", fan_out)
-
-
 def test_parts_that_workers_wrote_to_disks_of_their_own_are_missed(monkeypatch, tmp_path, photos):
-    build_with(monkeypatch, lambda storage: open_storage(str(tmp_path / "disk")))
+    build_here(monkeypatch, lambda storage: open_storage(str(tmp_path / "disk")))
     with pytest.raises(UserError, match="what the workers wrote is not there; on a cluster pass"):
         prepare(data_settings(photos), str(tmp_path / "out"))
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -295,10 +292,40 @@ def test_a_build_that_another_one_took_over_ends_without_a_manifest(monkeypatch,
         storage.write("progress/settings.json", other.model_dump_json().encode())
         return storage
 
-    build_with(monkeypatch, take_over)
+    build_here(monkeypatch, take_over)
     with pytest.raises(UserError, match=r"was made with other settings \(stride: 12, now 24"):
         prepare(data_settings(photos), str(tmp_path / "out"))
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("look", [("list",), ("size", "manifest.json")])
+def test_another_command_that_finishes_meanwhile_does_no_harm(
+    monkeypatch, tmp_path, small_data, photos, valid_photos, look
+):
+    """DATA is unfinished at a first look, and finished right after it."""
+    out, settings = tmp_path / "out", data_settings(photos, valid_photos)
+    shutil.copytree(small_data, out)
+    manifest = (out / "manifest.json").rename(tmp_path / "manifest.json")
+    (out / "progress/train").mkdir(parents=True)
+    (out / "progress/settings.json").write_text(settings.model_dump_json())
+    (out / "progress/train/00000.json").write_text("{}")
+    storage = LocalStorage(out)
+    method, *arguments = look
+    original = getattr(storage, method)
+
+    def look_before_the_end(*found_arguments):
+        found = original(*found_arguments)
+        if manifest.exists() and found_arguments == tuple(arguments):
+            shutil.rmtree(out / "progress")
+            manifest.rename(out / "manifest.json")
+        return found
+
+    monkeypatch.setattr(storage, method, look_before_the_end)
+    monkeypatch.setattr("data_pipeline.prepare.build.open_storage", lambda uri: storage)
+    build_here(monkeypatch)
+    prepare(settings, str(out))
+    assert not manifest.exists()
+    assert contents(out) == contents(small_data)
 
 
 @pytest.mark.parametrize(

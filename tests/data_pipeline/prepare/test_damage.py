@@ -190,7 +190,7 @@ def test_an_extra_file_is_a_warning(data, caplog):
     assert warnings == [f"{data}/train/notes.txt: is not in the manifest"]
 
 
-def test_the_mend_restores_every_byte(data, whole, monkeypatch):
+def test_the_fix_restores_every_byte(data, whole, monkeypatch):
     monkeypatch.setattr("data_pipeline.prepare.build._SHARD_SOURCE_BYTES", 1)
     shard_path(data).unlink()
     (data / "valid/hr/ihc.png").unlink()
