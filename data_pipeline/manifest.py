@@ -60,14 +60,19 @@ class SourceFile(Record):
     bytes: int
 
 
-class ImageRecord(Record):
-    """A training image: name, HR file, LR file if one was given, HR size in pixels, patches."""
+class OriginRecord(Record):
+    """What was made of which files: a name, the HR file, the LR file if one was given, HR size."""
 
     name: str
     source: SourceFile
     lr_source: SourceFile | None
     height: int
     width: int
+
+
+class ImageRecord(OriginRecord):
+    """A training image, and how many patches were cut out of it."""
+
     patches: int
 
 
@@ -95,14 +100,9 @@ class ShardRecord(StoredFile):
     offsets: tuple[tuple[int, int], ...] = ()
 
 
-class ValidRecord(Record):
-    """A validation pair: name, HR file, LR file if one was given, HR size, the stored PNGs."""
+class ValidRecord(OriginRecord):
+    """A validation pair: the stored PNGs."""
 
-    name: str
-    source: SourceFile
-    lr_source: SourceFile | None
-    height: int
-    width: int
     hr: StoredFile
     lr: StoredFile
 

@@ -7,13 +7,9 @@ from data_pipeline.images import Image
 
 
 class Patch(NamedTuple):
-    """An aligned pair of patches, and where it was cut.
+    """Aligned patches, uint8 [P, P, 3] and [P / scale, P / scale, 3].
 
-    Attributes:
-        top: HR pixels from the image's upper edge.
-        left: HR pixels from the image's left edge.
-        hr: uint8 [P, P, 3].
-        lr: uint8 [P / scale, P / scale, 3].
+    `top` and `left` say where HR was cut, in pixels of its image.
     """
 
     top: int

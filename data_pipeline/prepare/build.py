@@ -77,10 +77,7 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
 def _check_settings(settings: DataSettings) -> None:
     if settings.scale < 2:
         raise UserError(f"--scale {settings.scale}: must be 2 or more")
-    for option, value in (
-        ("--patch-size", settings.patch_size),
-        ("--stride", settings.stride),
-    ):
+    for option, value in (("--patch-size", settings.patch_size), ("--stride", settings.stride)):
         if value < settings.scale or value % settings.scale:
             raise UserError(f"{option} {value}: must be a multiple of the scale {settings.scale}")
     if settings.valid_lr_source and not settings.valid_source:
@@ -95,14 +92,9 @@ def _check_settings(settings: DataSettings) -> None:
 
 def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
     """DATA's own images must not become a source's."""
-    sources = (
-        settings.source,
-        settings.valid_source,
-        settings.lr_source,
-        settings.valid_lr_source,
-    )
+    lr_sources = (settings.lr_source, settings.valid_lr_source)
     out = f"{storage.uri}/"
-    for source in sources:
+    for source in (settings.source, settings.valid_source, *lr_sources):
         if source in (None, SAMPLES, DIV2K):
             continue
         if out.startswith(f"{source}/") or f"{source}/".startswith(out):

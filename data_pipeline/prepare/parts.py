@@ -12,18 +12,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_pipeline.images import (
-    Image,
-    ImageError,
-    as_rgb,
-    decode_image,
-    describe_size,
-    encode_png,
-)
+from data_pipeline.images import Image, ImageError, as_rgb, decode_image, describe_size, encode_png
 from data_pipeline.imresize import imresize
 from data_pipeline.manifest import (
     DataSettings,
     ImageRecord,
+    OriginRecord,
     PartRecord,
     ShardRecord,
     SourceFile,
@@ -78,10 +72,9 @@ class UnusableImagesError(UserError):
 
 
 class _Pair(NamedTuple):
-    """A source image's files and its aligned pair, uint8 [H, W, 1 or 3]."""
+    """A source image's aligned pair, uint8 [H, W, 1 or 3], and where it is from."""
 
-    source: SourceFile
-    lr_source: SourceFile | None
+    origin: OriginRecord
     hr: Image
     lr: Image
 
@@ -95,13 +88,12 @@ class _ShardPairs:
         self._room = _KEPT_BYTES
 
     def load(self, image: SourceImage) -> _Pair:
-        """See `_load_usable_pair`."""
+        """See `_load_pair`."""
         if image.name in self._kept:
             return self._kept[image.name]
         fix = "pass a smaller --patch-size or leave it out"
-        pair = _load_usable_pair(
-            image, self._source, self._settings, self._settings.patch_size, fix
-        )
+        smallest = self._settings.patch_size
+        pair = _load_pair(image, self._source, self._settings, smallest, fix)
         if self._room > 0:
             self._kept[image.name] = pair
             self._room -= pair.hr.nbytes + pair.lr.nbytes
@@ -145,16 +137,7 @@ def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> ShardR
                 while chunk := list(islice(patches, _PATCHES_PER_WRITE)):
                     writer.write(image.name, chunk)
                     count += len(chunk)
-                images.append(
-                    ImageRecord(
-                        name=image.name,
-                        source=pair.source,
-                        lr_source=pair.lr_source,
-                        height=pair.hr.shape[0],
-                        width=pair.hr.shape[1],
-                        patches=count,
-                    )
-                )
+                images.append(ImageRecord(**dict(pair.origin), patches=count))
         if problems:
             raise UnusableImagesError(*problems)
         with staged.path.open("rb") as file:
@@ -197,13 +180,9 @@ def _build_valid(part: Part, settings: DataSettings, storage: Storage) -> ValidR
     (image,) = part.source.images
     smallest = 2 * settings.scale + _SSIM_WINDOW
     fix = "it cannot be scored; leave it out"
-    pair = _load_usable_pair(image, part.source, settings, smallest, fix)
+    pair = _load_pair(image, part.source, settings, smallest, fix)
     return ValidRecord(
-        name=image.name,
-        source=pair.source,
-        lr_source=pair.lr_source,
-        height=pair.hr.shape[0],
-        width=pair.hr.shape[1],
+        **dict(pair.origin),
         hr=_store_png(storage, f"valid/hr/{image.name}.png", pair.hr),
         lr=_store_png(storage, f"valid/lr_x{settings.scale}/{image.name}.png", pair.lr),
     )
@@ -215,7 +194,7 @@ def _store_png(storage: Storage, key: str, image: Image) -> StoredFile:
     return StoredFile(path=key, bytes=len(data), sha256=sha256_hex(data))
 
 
-def _load_usable_pair(
+def _load_pair(
     image: SourceImage, source: Source, settings: DataSettings, smallest: int, fix: str
 ) -> _Pair:
     """Reads an image, and reads or makes its LR.
@@ -223,31 +202,36 @@ def _load_usable_pair(
     Raises:
         UnusableImagesError: If one of them cannot be used, or a side of HR is below `smallest`.
     """
+    lr_file = None
     try:
-        pair = _load_pair(image, source, settings)
-        _check_size(pair.hr, smallest, fix)
+        hr_file, hr = _load(source.storage, image.hr)
+        if image.lr and source.lr_storage:
+            lr_file, lr = _load_lr(source.lr_storage, image.lr, hr, settings.scale)
+        else:
+            hr = crop_to_multiple(hr, settings.scale)
+            _check_size(hr, settings.scale, "leave it out")
+            lr = imresize(hr, Fraction(1, settings.scale), settings.kernel)
+        _check_size(hr, smallest, fix)
     except ImageError as error:
         raise UnusableImagesError(f"{source.storage.uri}/{image.hr.key}: {error}") from error
-    return pair
+    height, width = hr.shape[:2]
+    origin = OriginRecord(
+        name=image.name, source=hr_file, lr_source=lr_file, height=height, width=width
+    )
+    return _Pair(origin, hr, lr)
 
 
-def _load_pair(image: SourceImage, source: Source, settings: DataSettings) -> _Pair:
-    hr_file, hr = _load(source.storage, image.hr)
-    if image.lr is None or source.lr_storage is None:
-        hr = crop_to_multiple(hr, settings.scale)
-        _check_size(hr, settings.scale, "leave it out")
-        lr = imresize(hr, Fraction(1, settings.scale), settings.kernel)
-        return _Pair(hr_file, None, hr, lr)
+def _load_lr(
+    storage: ReadableStorage, file: StoredObject, hr: Image, scale: int
+) -> tuple[SourceFile, Image]:
+    where = f"{storage.uri}/{file.key}"
     try:
-        lr_file, lr = _load(source.lr_storage, image.lr)
+        lr_file, lr = _load(storage, file)
     except ImageError as error:
-        raise ImageError(f"its LR {source.lr_storage.uri}/{image.lr.key} {error}") from error
-    if not is_pair(hr, lr, settings.scale):
-        raise ImageError(
-            f"{describe_size(hr)} is not {settings.scale} times "
-            f"{source.lr_storage.uri}/{image.lr.key} {describe_size(lr)}"
-        )
-    return _Pair(hr_file, lr_file, hr, lr)
+        raise ImageError(f"its LR {where} {error}") from error
+    if not is_pair(hr, lr, scale):
+        raise ImageError(f"{describe_size(hr)} is not {scale} times {where} {describe_size(lr)}")
+    return lr_file, lr
 
 
 def _load(storage: ReadableStorage, file: StoredObject) -> tuple[SourceFile, Image]:

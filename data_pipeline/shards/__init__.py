@@ -16,7 +16,13 @@ class Geometry(NamedTuple):
 
 
 class ShardWriter(Protocol):
-    """Writes one shard file. A context manager: the file is complete when the block ends."""
+    """Writes one shard file. A context manager: the file is complete when the block ends.
+
+    Attributes:
+        offsets: Byte offsets of each (HR, LR) patch in the file; empty if the reader needs none.
+    """
+
+    offsets: list[tuple[int, int]]
 
     def __enter__(self) -> "ShardWriter": ...
 
@@ -24,10 +30,6 @@ class ShardWriter(Protocol):
 
     def write(self, image_name: str, patches: list[Patch]) -> None:
         """Appends an image's patches."""
-
-    @property
-    def offsets(self) -> list[tuple[int, int]]:
-        """Byte offsets of each (HR, LR) patch in the file; empty if the reader needs none."""
 
 
 class ShardReader(Protocol):

@@ -17,6 +17,7 @@ class ArrowShardWriter:
     """Writes an Arrow IPC file with the columns image, top, left, hr and lr."""
 
     def __init__(self, path: Path, geometry: Geometry) -> None:
+        self.offsets: list[tuple[int, int]] = []  # an Arrow file holds its own index
         self._schema = pa.schema(
             [
                 ("image", pa.string()),
@@ -50,11 +51,6 @@ class ArrowShardWriter:
     def _pixels(self, column: str, patches: list[Image]) -> pa.Array:
         buffers = [None, pa.py_buffer(np.stack(patches))]
         return pa.Array.from_buffers(self._schema.field(column).type, len(patches), buffers)
-
-    @property
-    def offsets(self) -> list[tuple[int, int]]:
-        """Empty: an Arrow file holds its own index."""
-        return []
 
 
 class ArrowShardReader:

@@ -25,7 +25,7 @@ class TFRecordShardWriter:
         self._sizes = (geometry.hr_size**2 * 3, geometry.lr_size**2 * 3)
         self._writer = tf.io.TFRecordWriter(str(path))
         self._position = 0
-        self._offsets: list[tuple[int, int]] = []
+        self.offsets: list[tuple[int, int]] = []
 
     def __enter__(self) -> "TFRecordShardWriter":
         return self
@@ -50,14 +50,9 @@ class TFRecordShardWriter:
             record = example.SerializeToString(deterministic=True)
             start = self._position + _HEADER
             # Any place with these bytes is right: they are the patch's pixels.
-            self._offsets.append((start + record.index(hr), start + record.index(lr)))
+            self.offsets.append((start + record.index(hr), start + record.index(lr)))
             self._writer.write(record)
             self._position = start + len(record) + _FOOTER
-
-    @property
-    def offsets(self) -> list[tuple[int, int]]:
-        """See ShardWriter."""
-        return self._offsets
 
 
 class TFRecordShardReader:
