@@ -87,7 +87,10 @@ def hold_lease(run: Storage) -> Iterator[Lease]:
         finally:
             ended.set()
             renewing.join()
-            run.delete(key)
+            try:
+                run.delete(key)
+            except (UserError, JobFailedError) as error:  # the block's own error tells more
+                _log.warning("%s; the lease stays, and the next trainer removes it", error)
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
