@@ -5,15 +5,20 @@ BIN := .venv/bin
 DEMO := demo
 DEMO_CONFIG := configs/demo.yaml
 DEMO_EPOCHS := 10,20,30,40
+# Files of tests run side by side, in so many processes.
+TESTERS ?= 3
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 ADDRESS ?= http://127.0.0.1:8265
 
-.PHONY: help setup demo test test-slow lint clean submit-prepare submit-train submit-evaluate
+.PHONY: help setup demo test test-slow test-soak lint clean
+.PHONY: submit-prepare submit-train submit-evaluate
 
 help:
 	@echo "make demo   prepare, train and evaluate on photographs that need no download"
 	@echo "make test   all tests but the slow ones"
-	@echo "make test-slow   those: kills at random moments, lost nodes, Ceph, a cluster that jobs are submitted to"
+	@echo "make test-slow   those: stops, lost nodes, Ceph, a cluster that jobs are submitted to"
+	@echo "make test-soak   repeats of what another test shows once: many random kills, all of Ceph"
 	@echo "make lint   formatter, linter and types"
 	@echo "make submit-prepare, submit-train, submit-evaluate ARGS=\"...\"   on the cluster at ADDRESS ($(ADDRESS))"
 	@echo "make setup  only the .venv, which the others make for themselves"
@@ -33,11 +38,18 @@ demo: setup
 	$(BIN)/python -m jobs.train --config $(DEMO_CONFIG) --data $(DEMO)/data --run $(DEMO)/run
 	$(BIN)/python -m jobs.evaluate --run $(DEMO)/run --data $(DEMO)/data --epochs $(DEMO_EPOCHS)
 
+# $(call timed,seconds,command): runs it and says how long it took. Two idle cores need less than that.
+timed = begun=$$(date +%s); $(2); code=$$?; \
+	echo "make $@: $$(( $$(date +%s) - begun )) s; at most $(1) s on two idle cores"; exit $$code
+
 test: setup
-	$(BIN)/python -m pytest
+	@$(call timed,360,$(PYTEST))
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	@$(call timed,900,$(PYTEST) -m "slow and not soak")
+
+test-soak: setup
+	$(PYTEST) -m soak
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,11 +1,15 @@
 """Shared fixtures: a real Ray, real photographs, and the benchmark sets where they are at hand."""
 
+import fcntl
 import os
+import shutil
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import boto3
 import cv2
@@ -13,26 +17,38 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray Train looks after its workers every 2 s, which the shortest runs would wait for.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+# Ray's processes have 30 to 60 s to start: too few where many start on a busy machine.
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "600")
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+# How often a node is asked whether it lives. A dead one is found soon, a busy one still has 10 s.
+os.environ.setdefault("RAY_health_check_period_ms", "500")
 
 import ray
 
 from data_pipeline.manifest import DataSettings
 from data_pipeline.platform.storage.s3_connection import Connection
 from data_pipeline.prepare.build import prepare
+from jobs.command import run
 from tests.s3_servers import S3Server, moto_server
 from tests.srgan.session import limit_devices
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = Path(os.environ.get("SRGAN_TEST_DATA", ROOT.parent / "shared" / "data"))
 
+# Seconds. No test needs so many on the slowest and busiest machine; what hangs ends then.
+PATIENCE = 900
+
 limit_devices()
 
 
-def pytest_collection_modifyitems(items):
-    """Integration tests last: what fails fast fails first."""
-    items.sort(key=lambda item: "integration" in item.path.parts)
+def pytest_collection_modifyitems(config, items):
+    """Integration tests last: what fails fast fails first. Side by side the longest go first."""
+    side_by_side = hasattr(config, "workerinput")
+    items.sort(key=lambda item: ("integration" in item.path.parts) != side_by_side)
 
 
 @pytest.fixture
@@ -97,6 +113,61 @@ def bucket(moto, monkeypatch) -> str:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], Any]], Path]:
+    """Makes a folder once for all of xdist's processes; tests must not change it."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def make(name: str, build: Callable[[Path], Any]) -> Path:
+        folder, finished = base / name, base / f"{name}.finished"
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not finished.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                build(folder)
+                finished.touch()
+        return folder
+
+    return make
+
+
+class Done(NamedTuple):
+    """A job that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of stderr that says what is wrong."""
+        (line,) = (line for line in self.err.splitlines() if line.startswith("error: "))
+        return line
+
+
+@pytest.fixture
+def command(monkeypatch, capsys) -> Callable[..., Done]:
+    """Runs a job's main in this process, on its Ray if it has one."""
+
+    def call(job: ModuleType, *arguments: Any) -> Done:
+        monkeypatch.setattr(sys, "argv", ["job", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            run(job.main)
+        return Done(stop.value.code, *capsys.readouterr())
+
+    return call
+
+
+def assert_refused(done: Done, *parts: str) -> None:
+    """The user's input is wrong: one line says why, and holds these parts; no traceback."""
+    assert done.code == 2, done
+    assert "Traceback" not in done.err
+    for part in parts:
+        assert part in done.error
+
+
+@pytest.fixture(scope="session")
 def ray_local():
     ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=200 << 20)
     yield
@@ -111,28 +182,33 @@ def photograph(name: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory) -> Path:
+def photos(once) -> Path:
     """Six small real photographs: odd sizes, one grey, PNG, JPEG and BMP, one in a subfolder."""
-    folder = tmp_path_factory.mktemp("photos")
-    (folder / "more").mkdir()
-    cv2.imwrite(str(folder / "astronaut.png"), photograph("astronaut.png")[:97, 200:299])
-    cv2.imwrite(str(folder / "camera.png"), photograph("camera.png")[100:200, 150:250])
-    cv2.imwrite(str(folder / "chelsea.bmp"), photograph("chelsea.png")[50:153, 100:230])
-    cv2.imwrite(str(folder / "coffee.jpg"), photograph("coffee.png")[100:200, 200:300])
-    cv2.imwrite(str(folder / "rocket.png"), photograph("rocket.jpg")[:96, 300:400])
-    cv2.imwrite(
-        str(folder / "more" / "motorcycle.png"), photograph("motorcycle_left.png")[:96, :96]
-    )
-    return folder
+
+    def build(folder: Path) -> None:
+        (folder / "more").mkdir(parents=True)
+        for name, photo, rows, columns in (
+            ("astronaut.png", "astronaut.png", slice(97), slice(200, 299)),
+            ("camera.png", "camera.png", slice(100, 200), slice(150, 250)),
+            ("chelsea.bmp", "chelsea.png", slice(50, 153), slice(100, 230)),
+            ("coffee.jpg", "coffee.png", slice(100, 200), slice(200, 300)),
+            ("rocket.png", "rocket.jpg", slice(96), slice(300, 400)),
+            ("more/motorcycle.png", "motorcycle_left.png", slice(96), slice(96)),
+        ):
+            cv2.imwrite(str(folder / name), photograph(photo)[rows, columns])
+
+    return once("photos", build)
 
 
 @pytest.fixture(scope="session")
-def valid_photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("valid")
-    cv2.imwrite(str(folder / "ihc.png"), photograph("ihc.png")[:101, :102])
-    cv2.imwrite(str(folder / "retina.png"), photograph("retina.jpg")[600:700, 600:700])
-    cv2.imwrite(str(folder / "zgrey.png"), photograph("brick.png")[:60, :64])
-    return folder
+def valid_photos(once) -> Path:
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        cv2.imwrite(str(folder / "ihc.png"), photograph("ihc.png")[:101, :102])
+        cv2.imwrite(str(folder / "retina.png"), photograph("retina.jpg")[600:700, 600:700])
+        cv2.imwrite(str(folder / "zgrey.png"), photograph("brick.png")[:60, :64])
+
+    return once("valid", build)
 
 
 def data_settings(source: Path, valid: Path | None = None, **changes) -> DataSettings:
@@ -150,8 +226,7 @@ def data_settings(source: Path, valid: Path | None = None, **changes) -> DataSet
 
 
 @pytest.fixture(scope="session")
-def small_data(tmp_path_factory, ray_local, photos, valid_photos) -> Path:
+def small_data(once, ray_local, photos, valid_photos) -> Path:
     """A finished data set; tests must not change it."""
-    out = tmp_path_factory.mktemp("data") / "small"
-    prepare(data_settings(photos, valid_photos), str(out))
-    return out
+    settings = data_settings(photos, valid_photos)
+    return once("small", lambda out: prepare(settings, str(out)))

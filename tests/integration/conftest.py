@@ -5,17 +5,50 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.jobs import end_all, finish
 from tests.integration.radosgw import missing_programs, radosgw
-from tests.integration.test_path import CONFIG
 from tests.s3_servers import S3Server
 
+CONFIG = """
+seed: 1
+steps_per_call: 2
+generator: {blocks: 1, filters: 8}
+discriminator: {filters: 4, dense: 8}
+batch: {global_batch: 4, hr_crop: 32}
+phases:
+  pretrain: {epochs: 2, losses: {mse: 1}, learning_rate: {initial: 1e-3, decay: cosine}}
+  gan:
+    epochs: 3
+    losses: {mse: 1, adversarial: 1e-3}
+    learning_rate: {initial: 1e-3, decay: drop}
+checkpoints: {every_steps: 10}
+"""
 
-@pytest.fixture(scope="module")
+
+@pytest.fixture(autouse=True)
+def _no_job_is_left() -> Iterator[None]:
+    yield
+    end_all()
+
+
+@pytest.fixture(scope="session")
 def config(tmp_path_factory) -> Path:
     """A small experiment of two phases."""
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(CONFIG)
     return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(once, small_data, config) -> Path:
+    """A run from its begin to its end by one command."""
+
+    def train(run: Path) -> None:
+        output = finish("train", "--config", config, "--data", small_data, "--run", run)
+        assert "1 replica(s), 4 per replica, global batch 4" in output
+        assert "1 worker(s), each on CPU:0" in output
+
+    return once("undisturbed", train)
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from data_pipeline.prepare.build import prepare
 from srgan.generator_file import save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
-from tests.conftest import data_settings, photograph
-from tests.integration.test_path import finish, start, wait_until
+from tests.conftest import PATIENCE, data_settings, photograph
+from tests.integration.jobs import finish, output_of, start, wait_until
 
 EPOCHS = 4
 
@@ -111,8 +111,7 @@ def test_a_run_alone_is_scored_on_its_own_data_set(run, data, address):
         "ssim_y=1",
         address="127.0.0.1:1",
     )  # nothing to score: no Ray is asked for
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 3, output
+    output = output_of(process, code=3)
     assert "already complete, nothing to score" in output
     assert "alert: epoch 4: psnr_y is " in output
     assert results(run) == files
@@ -123,8 +122,10 @@ def test_a_run_alone_is_scored_on_its_own_data_set(run, data, address):
     assert results(run) == files
 
 
-@pytest.mark.slow
-def test_two_at_once_and_ten_kills(run, address):
+@pytest.mark.parametrize(
+    "kills", [pytest.param(1, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.soak)]
+)
+def test_two_at_once_and_kills(run, address, kills):
     """The final bytes are those of an undisturbed evaluation, and all are whole in between."""
     alone = run.parent / "alone" / "run"
     shutil.copytree(run, alone)
@@ -133,20 +134,19 @@ def test_two_at_once_and_ten_kills(run, address):
 
     both = [start("evaluate", "--run", run, address=address) for _ in range(2)]
     for process in both:
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
+        output_of(process, code=0)
     assert results(run) == expected
 
     draw = random.Random(0)
-    for _ in range(10):
+    for _ in range(kills):
         if len(results(run)) >= len(expected):
             shutil.rmtree(run / "evaluation")
         process = start("evaluate", "--run", run, address=address)
         wanted = draw.randint(len(results(run)), len(expected))
-        wait_until(process, lambda: len(results(run)) >= wanted, seconds=120)  # noqa: B023
+        wait_until(process, lambda: len(results(run)) >= wanted)  # noqa: B023
         time.sleep(draw.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert_whole(results(run))
     finish("evaluate", "--run", run, address=address)
     assert results(run) == expected

@@ -17,8 +17,9 @@ from urllib.parse import parse_qs
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.conftest import ROOT, new_bucket, s3_client, use_server
+from tests.conftest import PATIENCE, ROOT, new_bucket, s3_client, use_server
 from tests.deploy.test_aws import S3_ACTIONS
+from tests.integration.jobs import output_of, wait_until
 from tests.integration.test_object_storage import Bucket
 from tests.s3_servers import faulty
 
@@ -41,10 +42,10 @@ class JobCluster:
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self.add(), self.add()]
         self.cluster.wait_for_nodes()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while subprocess.run(self.command("submit", "--", "true"), check=False).returncode:
             assert time.monotonic() < deadline  # the nodes' agents are not there at once
-            time.sleep(1)
+            time.sleep(0.5)
 
     def add(self) -> Any:
         return self.cluster.add_node(
@@ -65,14 +66,11 @@ class JobCluster:
 
     def submit(self, job: str, *arguments: Any) -> str:
         """Runs a job to its end; returns its log."""
-        process = self.begin(job, *arguments)
-        output, _ = process.communicate(timeout=400)
-        assert process.returncode == 0, output
-        return output
+        return output_of(self.begin(job, *arguments), code=0)
 
     def ask(self, *arguments: Any) -> str:
         return subprocess.run(
-            self.command(*arguments), check=True, capture_output=True, text=True, timeout=120
+            self.command(*arguments), check=True, capture_output=True, text=True, timeout=PATIENCE
         ).stdout
 
     def lose_a_node(self) -> None:
@@ -146,15 +144,11 @@ def train_arguments(data: str, run: str) -> list[Any]:
 
 def wait_for_step(bucket: Bucket, run: str, step: int, process: subprocess.Popen) -> None:
     """Until a checkpoint of that step or a later one is there."""
-    deadline = time.monotonic() + 200
-    while not any(one >= step for one in steps(bucket, run)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
+    wait_until(process, lambda: any(one >= step for one in steps(bucket, run)))
 
 
 def steps(bucket: Bucket, run: str) -> list[int]:
-    keys = bucket.contents(f"{run}/checkpoints")
+    keys = bucket.keys(f"{run}/checkpoints")
     return sorted(int(key.split("-")[0]) for key in keys if key.endswith("/checkpoint.json"))
 
 
@@ -164,8 +158,7 @@ def test_prepare_train_and_evaluate_with_a_node_lost(bucket, cluster, data):
     process = cluster.begin("train", *train_arguments(data, run))
     wait_for_step(bucket, "run", 30, process)
     cluster.lose_a_node()
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode == 0, output
+    output = output_of(process, code=0)
     assert "2 worker(s), each on CPU:0" in output
     starts = re.findall(r"starting at step (\d+)", output)
     assert starts[0] == "0"
@@ -198,7 +191,7 @@ def test_a_stopped_job_saves_and_the_next_one_goes_on(bucket, cluster, data):
     )
     wait_for_step(bucket, "stopped", 20, process)
     cluster.ask("stop", "one")
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     assert "Job 'one' was stopped" in cluster.ask("status", "one")
     log = cluster.ask("logs", "one")
     (saved,) = re.findall(r"a checkpoint of step (\d+) is saved", log)
@@ -226,9 +219,7 @@ def test_what_goes_wrong_is_one_line(bucket, cluster, data):
             [*usual, "--num-workers", 4, *soon],
         ),
     ):
-        process = cluster.begin("train", *arguments)
-        output, _ = process.communicate(timeout=200)
-        assert process.returncode == 1, output
+        output = output_of(cluster.begin("train", *arguments), code=1)
         # Said in the log, which `ray job submit` shows once more with the status.
         (error,) = {line for line in output.splitlines() if line.startswith("error: ")}
         assert message in error

@@ -18,7 +18,7 @@ from srgan.training.lease import hold_lease
 from srgan.training.ray_workers import fit
 from srgan.training.resources import Workers
 from srgan.training.worker import train_worker
-from tests.integration.test_path import assert_same_end
+from tests.integration.jobs import assert_same_end
 from tests.srgan.session import assert_same_bytes
 
 CONFIG = """

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import pytest
@@ -20,41 +19,9 @@ from data_pipeline.platform.storage import open_storage
 from jobs import evaluate, prepare, train
 from jobs.command import run
 from srgan.training.ray_workers import _reason
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT, Done, assert_refused
 
 DEMO = str(ROOT / "configs" / "demo.yaml")
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error(self) -> str:
-        """The one line of stderr that says what is wrong."""
-        (line,) = (line for line in self.err.splitlines() if line.startswith("error: "))
-        return line
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a job's main in this process."""
-
-    def call(job, *arguments):
-        monkeypatch.setattr(sys, "argv", ["job", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            run(job.main)
-        return Done(stop.value.code, *capsys.readouterr())
-
-    return call
-
-
-def assert_refused(done, *parts):
-    assert done.code == 2, done
-    assert "Traceback" not in done.err
-    for part in parts:
-        assert part in done.error
 
 
 def files(folder: Path) -> list[str]:
@@ -202,7 +169,7 @@ def prepare_process(*arguments, **environment) -> Done:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env=os.environ | environment,
     )
     return Done(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,121 @@
+"""The jobs for tests: as processes, as a person starts them, or in this process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_pipeline.platform.storage import open_storage
+from srgan.training.checkpoint import newest_checkpoint, newest_position
+from tests.conftest import PATIENCE, ROOT
+from tests.srgan.session import assert_same_bytes
+
+_started: list[subprocess.Popen] = []
+
+
+def start(job: str, *arguments: Any, address: str | None = None) -> subprocess.Popen:
+    """Starts a job in a session of its own; without an address, without this process's Ray."""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    if address:
+        environment["RAY_ADDRESS"] = address
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"jobs.{job}", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    _started.append(process)
+    return process
+
+
+def end_all() -> None:
+    """Kills the jobs that a failed test left."""
+    for process in _started:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    _started.clear()
+
+
+def finish(job: str, *arguments: Any, address: str | None = None) -> str:
+    """Runs a job to its end; returns what it printed."""
+    return output_of(start(job, *arguments, address=address), code=0)
+
+
+def output_of(process: subprocess.Popen, *, code: int) -> str:
+    """What a job printed, once it has ended with this exit code."""
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code, output
+    return output
+
+
+def refusal(process: subprocess.Popen, *, code: int = 2) -> str:
+    """The one line by which a job says why it ended, without `error: `."""
+    output = output_of(process, code=code)
+    assert code == 1 or "Traceback" not in output, output
+    (error,) = (line for line in output.splitlines() if line.startswith("error: "))
+    return error.removeprefix("error: ")
+
+
+def wait_until(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
+    """Waits for a condition that a job has to meet while it runs."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def interrupt(
+    process: subprocess.Popen, kind: signal.Signals, condition: Callable[[], bool]
+) -> str:
+    """Sends a signal as soon as the condition holds; returns what the job printed."""
+    wait_until(process, condition)
+    process.send_signal(kind)
+    return output_of(process, code=-kind if kind == signal.SIGKILL else 1)
+
+
+def records(run: Path) -> list[dict]:
+    """The lines of RUN's log."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def last_step(run: Path) -> int:
+    """The step of RUN's newest checkpoint; 0 without one."""
+    position = newest_position(open_storage(str(run)))
+    return position.step if position else 0
+
+
+def starts(output: str) -> list[int]:
+    """The steps that the attempts of a run began with."""
+    return [int(part.split()[0]) for part in output.split("starting at step ")[1:]]
+
+
+def assert_same_end(run: Path, expected: Path) -> None:
+    """Same arrays to the last byte, same lines in the log but for times and speeds."""
+    one, other = (newest_checkpoint(open_storage(str(folder))) for folder in (run, expected))
+    assert one.position == other.position
+    assert_same_bytes(other.arrays, one.arrays)
+    measured = ("time", "seconds", "per_second", "bytes")
+    lines, expected_lines = (
+        [
+            {key: value for key, value in record.items() if not any(m in key for m in measured)}
+            for record in records(folder)
+        ]
+        for folder in (run, expected)
+    )
+    assert len(lines) == len(expected_lines)
+    for line, expected_line in zip(lines, expected_lines, strict=True):
+        assert line.pop("phase") == expected_line.pop("phase")
+        assert line == pytest.approx(expected_line, rel=1e-12)

@@ -1,0 +1,78 @@
+"""Trainings that are stopped: killed, by Ctrl-C, by SIGTERM. They go on bit for bit."""
+
+import signal
+
+import pytest
+
+from jobs import train
+from tests.conftest import PATIENCE, assert_refused
+from tests.integration.jobs import (
+    assert_same_end,
+    finish,
+    interrupt,
+    last_step,
+    start,
+    starts,
+    wait_until,
+)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(undisturbed, small_data, config, command, tmp_path):
+    """Killed in each phase, and said again at once. While it lives, no second one may begin."""
+    run = tmp_path / "run"
+    arguments = ["--config", config, "--data", small_data, "--run", run]
+    process = start("train", *arguments)
+    wait_until(process, lambda: last_step(run) >= 10)
+    message = f"error: {run}: is being trained by process {process.pid} on "
+    assert_refused(command(train, *arguments), message)
+    interrupt(process, signal.SIGKILL, lambda: True)
+    interrupt(start("train", *arguments), signal.SIGKILL, lambda: last_step(run) >= 50)
+    assert starts(finish("train", *arguments))[0] >= 50
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.soak
+def test_a_killed_run_of_two_workers_goes_on_bit_for_bit(small_data, config, tmp_path):
+    arguments = ["--config", config, "--data", small_data, "--num-workers", 2, "--run"]
+    run, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+    finish("train", *arguments, undisturbed)
+    for step in (10, 50):
+        process = start("train", *arguments, run)
+        interrupt(process, signal.SIGKILL, lambda step=step: last_step(run) >= step)
+    finish("train", *arguments, run)
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow, id="ctrl-c"),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.soak, id="term"),
+    ],
+)
+def test_a_stopped_run_saves_and_goes_on_bit_for_bit(
+    kind, undisturbed, small_data, config, tmp_path
+):
+    run = tmp_path / "run"
+    arguments = ["--config", config, "--data", small_data, "--run", run]
+    arguments += ["--set", "checkpoints.every_steps=1000"]  # a run may change how often it saves
+    log = run / "metrics.jsonl"
+    output = interrupt(start("train", *arguments), kind, log.exists)
+    assert "stopping after a checkpoint; once more stops at once" in output
+    assert "interrupted: run the same command again to go on" in output
+    step = last_step(run)
+    assert f"a checkpoint of step {step} is saved" in output
+    assert starts(finish("train", *arguments)) == [step]
+    assert_same_end(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_second_signal_stops_at_once(small_data, config, tmp_path):
+    process = start("train", "--config", config, "--data", small_data, "--run", tmp_path / "run")
+    assert any("starting at step" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    output = "".join(process.stdout)
+    assert process.wait(PATIENCE) == 1
+    assert "interrupted: run the same command again to go on" in output
+    assert "is saved" not in output
