@@ -9,16 +9,13 @@ from pathlib import Path
 
 import cv2
 import pytest
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
-from ray.train.v2.api.exceptions import WorkerGroupError
 
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.cluster import ray_session
-from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from jobs import evaluate, prepare, train
 from jobs.command import run
-from srgan.training.ray_workers import _reason
 from tests.conftest import PATIENCE, ROOT, Done, assert_refused
 
 DEMO = str(ROOT / "configs" / "demo.yaml")
@@ -296,38 +293,6 @@ def test_an_error_of_the_machine_is_one_line_too(capsys):
         run(main)
     assert stop.value.code == 1
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device: '/data/x'\n"
-
-
-def test_a_users_mistake_that_a_worker_finds_is_a_user_error():
-    mistake = UserError("raise SRGAN_CACHE_GB")
-    failure = UserExceptionWithTraceback(mistake, "Traceback\nUserError: raise SRGAN_CACHE_GB")
-    assert _reason(WorkerGroupError("failed", {0: failure})) is mistake
-    other = UserExceptionWithTraceback(ValueError("x"), "Traceback\nValueError: x")
-    found = _reason(WorkerGroupError("failed", {1: other}))
-    assert isinstance(found, JobFailedError)
-    assert str(found) == "training failed: ValueError: x"
-
-
-def test_the_error_is_of_the_worker_that_failed_and_not_of_one_that_lost_it():
-    import tensorflow as tf
-
-    lost = tf.errors.UnavailableError(None, None, "Graph execution error:\n\nrecvmsg: reset")
-    full = tf.errors.ResourceExhaustedError(
-        None,
-        None,
-        "Graph execution error:\n\nDetected at node conv defined at (most recent call last):\n"
-        '  File "step.py", line 9\n\nOOM when allocating tensor with shape[16,64]\n\t [[{{conv}}]]',
-    )
-    failures = {
-        rank: UserExceptionWithTraceback(error, "Traceback")
-        for rank, error in enumerate((lost, full))
-    }
-    found = _reason(WorkerGroupError("failed", failures))
-    assert str(found) == (
-        "training failed: ResourceExhaustedError: OOM when allocating tensor with shape[16,64]"
-    )
-    only_lost = _reason(WorkerGroupError("failed", {0: failures[0]}))
-    assert str(only_lost) == "training failed: UnavailableError: recvmsg: reset"
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_at_once(tmp_path):

@@ -1,0 +1,52 @@
+"""Why a run ends: of all that workers raise, the one line that explains it."""
+
+import errno
+
+import pytest
+import tensorflow as tf
+
+from data_pipeline.platform.errors import JobFailedError, UserError
+from srgan.training.failures import describe, first_cause
+
+
+def test_a_users_mistake_that_a_worker_finds_is_a_user_error():
+    failure = describe(UserError("raise SRGAN_CACHE_GB"))
+    assert isinstance(failure.error, UserError)
+    assert str(failure.error) == "raise SRGAN_CACHE_GB"
+    assert failure.is_final
+    other = describe(ValueError("x"))
+    assert isinstance(other.error, JobFailedError)
+    assert str(other.error) == "training failed: ValueError: x"
+
+
+def test_the_error_is_of_the_worker_that_failed_and_not_of_one_that_lost_it():
+    lost = describe(
+        tf.errors.UnavailableError(None, None, "Graph execution error:\n\nrecvmsg: reset")
+    )
+    full = describe(
+        tf.errors.ResourceExhaustedError(
+            None,
+            None,
+            "Graph execution error:\n\nDetected at node conv defined at (most recent call last):\n"
+            '  File "step.py", line 9\n\nOOM when allocating tensor with shape[16,64]\n'
+            "\t [[{{conv}}]]",
+        )
+    )
+    assert first_cause([lost, full]) is full
+    assert str(full.error) == (
+        "training failed: ResourceExhaustedError: OOM when allocating tensor with shape[16,64]"
+    )
+    assert str(lost.error) == "training failed: UnavailableError: recvmsg: reset"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), True),
+        (tf.errors.UnavailableError(None, None, "recvmsg: reset"), False),
+    ],
+)
+def test_a_run_ends_at_once_where_a_restart_does_not_help(error, is_final):
+    assert describe(error).is_final == is_final
