@@ -109,14 +109,14 @@ class LocalStorage:
         with suppress(FileNotFoundError, NotADirectoryError):
             path.unlink()
         for folder in path.parents:
-            if folder == self._root:
-                break
             try:
                 folder.rmdir()
             except FileNotFoundError:
-                continue  # another thread removed it
+                pass  # another thread removed it
             except OSError:
                 break  # it is not empty
+            if folder == self._root:
+                break
 
     def delete_folder(self, folder: str) -> None:
         """See Storage."""

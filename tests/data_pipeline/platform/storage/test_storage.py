@@ -19,6 +19,8 @@ def test_objects_are_listed_in_order_and_deleted_with_their_empty_folders(tmp_pa
     storage.delete("b/10")
     storage.delete("b/10")
     assert os.listdir(tmp_path / "new") == ["a"]
+    storage.delete("a")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
