@@ -22,10 +22,12 @@ def test_a_killed_run_goes_on_bit_for_bit(undisturbed, small_data, config, comma
     run = tmp_path / "run"
     arguments = ["--config", config, "--data", small_data, "--run", run]
     process = start("train", *arguments)
-    wait_until(process, lambda: last_step(run) >= 10)
+    wait_until(process, lambda: any(run.glob("lease/*.json")))
+    process.send_signal(signal.SIGSTOP)  # so that it cannot end before the second one looks
     message = f"error: {run}: is being trained by process {process.pid} on "
     assert_refused(command(train, *arguments), message)
-    interrupt(process, signal.SIGKILL, lambda: True)
+    process.send_signal(signal.SIGCONT)
+    interrupt(process, signal.SIGKILL, lambda: last_step(run) >= 10)
     interrupt(start("train", *arguments), signal.SIGKILL, lambda: last_step(run) >= 50)
     assert starts(finish("train", *arguments))[0] >= 50
     assert_same_end(run, undisturbed)
