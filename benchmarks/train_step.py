@@ -1,9 +1,10 @@
 """What a training step costs, and what Ray, data, logging and checkpoints add to it.
 
 python -m benchmarks.train_step [--photographs FOLDER] [--mosaics 8] [--size 2040x1356] [--rounds 1]
-                                [--hr-crop 96]
+                                [--set KEY=VALUE ...]
 
-It trains the paper's networks (`configs/paper.yaml`) on images of DIV2K's size, in both phases.
+It trains the paper's networks (`configs/paper.yaml` and `--set`, as for `jobs.train`) on images of
+DIV2K's size, in both phases.
 VGG19's weights are random, which costs the same. It measures `jobs.train` without validation
 images, and the same compiled steps and batches in a plain loop, without Ray and without saving. An
 epoch's figures come from metrics.jsonl. The first epoch of a phase compiles and does not count.
@@ -30,8 +31,7 @@ from benchmarks.common import (
     medians,
     print_result,
 )
-from srgan.config import Config
-from srgan.config_file import load_config, parse_config
+from srgan.config_file import parse_config
 
 _ROOT = Path(__file__).parent.parent
 _EPOCHS = {"pretrain": 4, "gan": 2}
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--mosaics", type=int, default=8)
     add_size(parser)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--hr-crop", type=int, default=96)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.plain:
@@ -53,20 +53,21 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = _prepare(folder, args.photographs, args.mosaics, args.size)
-        rounds = [_round(folder, number, args.hr_crop) for number in range(args.rounds)]
+        _prepare(folder, args.photographs, args.mosaics, args.size)
+        rounds = [_round(folder, number, args.set) for number in range(args.rounds)]
+        config = parse_config((folder / "run0/config.yaml").read_text(), "config")
     result: dict[str, Any] = {
         "cpus": os.cpu_count(),
         "rounds": args.rounds,
         "global_batch": config.batch.global_batch,
-        "hr_crop": args.hr_crop,
+        "hr_crop": config.batch.hr_crop,
     }
     for phase in _EPOCHS:
         result[phase] = medians([one[phase] for one in rounds])
     print_result(result)
 
 
-def _prepare(folder: Path, photographs: str | None, mosaics: int, size: Size) -> Config:
+def _prepare(folder: Path, photographs: str | None, mosaics: int, size: Size) -> None:
     from data_pipeline.prepare.build import prepare
     from srgan.vgg import weight_shapes
 
@@ -80,24 +81,19 @@ def _prepare(folder: Path, photographs: str | None, mosaics: int, size: Size) ->
             for key, shape in weight_shapes("vgg54").items()
         },  # type: ignore[arg-type]
     )
-    return load_config(_ROOT / "configs/paper.yaml")
 
 
-def _overrides(folder: Path, hr_crop: int) -> list[str]:
+def _round(folder: Path, number: int, settings: list[str]) -> dict[str, Figures]:
+    run = folder / f"run{number}"
+    command = [sys.executable, "-m", "jobs.train", "--config", "configs/paper.yaml"]
+    command += ["--data", str(folder / "data"), "--run", str(run)]
     lengths = [
         f"phases.{phase}.{key}={value}"
         for phase, epochs in _EPOCHS.items()
         for key, value in (("steps", "null"), ("epochs", epochs))
     ]
-    return [*lengths, f"vgg_weights={folder}/vgg.npz", f"batch.hr_crop={hr_crop}"]
-
-
-def _round(folder: Path, number: int, hr_crop: int) -> dict[str, Figures]:
-    run = folder / f"run{number}"
-    command = [sys.executable, "-m", "jobs.train", "--config", "configs/paper.yaml"]
-    command += ["--data", str(folder / "data"), "--run", str(run)]
-    for override in _overrides(folder, hr_crop):
-        command += ["--set", override]
+    for setting in (*lengths, f"vgg_weights={folder}/vgg.npz", *settings):
+        command += ["--set", setting]
     subprocess.run(command, cwd=_ROOT, check=True)  # noqa: S603
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     command = [sys.executable, "-m", "benchmarks.train_step", "--plain", str(folder), str(run)]

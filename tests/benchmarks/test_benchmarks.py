@@ -122,9 +122,10 @@ def test_evaluate():
 
 @pytest.mark.slow
 def test_train_step():
-    arguments = ["--mosaics=2", "--size=1200x960", "--rounds=1", "--hr-crop=32"]
-    result = run("train_step", *arguments)
-    assert result["hr_crop"] == 32
+    small = ("batch.hr_crop=32", "generator.blocks=1", "generator.filters=8")
+    settings = [f"--set={setting}" for setting in small]
+    result = run("train_step", "--mosaics=2", "--size=1200x960", *settings)
+    assert (result["global_batch"], result["hr_crop"]) == (16, 32)
     for phase in ("pretrain", "gan"):
         figures = result[phase]
         assert figures["seconds_per_step"] > 0
