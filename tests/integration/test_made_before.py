@@ -1,0 +1,114 @@
+"""DATA and RUN that commit 5456114 made are read, resumed and evaluated (see tests/data)."""
+
+import csv
+import json
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from data_pipeline.loading.patch_set import PatchSet
+from data_pipeline.manifest import require_manifest
+from data_pipeline.platform.storage import open_storage
+from tests.conftest import ROOT
+from tests.data_pipeline.prepare.test_build import contents
+from tests.integration.test_path import finish, last_step, records
+
+MADE = ROOT / "tests" / "data" / "made_by_5456114.tar.xz"
+
+
+def unpack(folder: Path) -> Path:
+    with tarfile.open(MADE) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """What the old version left; tests must not change it."""
+    return unpack(tmp_path_factory.mktemp("made"))
+
+
+def patches(data: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    storage = open_storage(str(data))
+    patch_set = PatchSet(storage, require_manifest(storage))
+    return [patch_set.pair(number) for number in range(len(patch_set))]
+
+
+@pytest.mark.parametrize("name", ["arrow", "tfrecord"])
+def test_a_data_set_is_what_its_manifest_says(made, name):
+    output = finish("prepare", "--verify", made / name)
+    assert f"{made / name}: all 3 parts are what the manifest says" in output
+
+
+def test_both_formats_hold_the_same_patches(made):
+    arrow, tfrecord = (patches(made / name) for name in ("arrow", "tfrecord"))
+    assert len(arrow) == len(tfrecord) == 14
+    for pair, other_pair in zip(arrow, tfrecord, strict=True):
+        for image, other in zip(pair, other_pair, strict=True):
+            np.testing.assert_array_equal(image, other)
+
+
+class Continued(NamedTuple):
+    """A copy of what the old version left, with RUN one epoch longer, and what that printed."""
+
+    folder: Path
+    output: str
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory) -> Continued:
+    folder = unpack(tmp_path_factory.mktemp("continued"))
+    arguments = ["--config", folder / "config.yaml", "--data", folder / "arrow"]
+    arguments += ["--run", folder / "run", "--set", "phases.gan.epochs=2"]
+    return Continued(folder, finish("train", *arguments))
+
+
+def test_a_run_goes_on_where_it_ended(made, continued):
+    """As the old version itself went on, but for float32's rounding on another machine.
+
+    Without the optimizers' slots the terms would differ by more than 1e-2.
+    """
+    run = continued.folder / "run"
+    assert "starting at step 14\n" in continued.output
+    assert last_step(run) == 21
+    old, lines = records(made / "run"), records(run)
+    assert lines[:-1] == old
+    expected = records(made / "continued")[-1]
+    for name in ("phase", "epoch", "step"):
+        assert lines[-1][name] == expected[name]
+    for name in ("mse", "adversarial", "generator_loss", "discriminator_loss", "d_hr", "d_sr"):
+        assert lines[-1][name] == pytest.approx(expected[name], rel=1e-3)
+    before, after = contents(made / "run"), contents(run)
+    assert "generators/epoch-0002.keras" in after
+    for name in before:
+        if name.startswith(("generators", "samples", "tensorboard", "dataset.json")):
+            assert after[name] == before[name], name
+
+
+def test_an_evaluation_goes_on_and_keeps_what_it_scored(made, continued):
+    run = continued.folder / "run"
+    finish("evaluate", "--run", run, "--data", continued.folder / "arrow")
+    old, new = (folder / "evaluation" / "arrow" for folder in (made / "run", run))
+    kept = [path for kind in ("scores", "sr") for path in (old / kind).rglob("*") if path.is_file()]
+    assert len(kept) == 7
+    for path in kept:
+        again = new / path.relative_to(old)
+        assert again.read_bytes() == path.read_bytes(), again
+        assert again.stat().st_mtime_ns == path.stat().st_mtime_ns, f"{again} was written anew"
+    rows, old_rows = (
+        list(csv.DictReader((folder / "scores.csv").open(newline=""))) for folder in (new, old)
+    )
+    assert [row for row in rows if row["epoch"] != "2"] == old_rows
+    (row,) = (row for row in rows if row["epoch"] == "2")
+    logged = records(run)[-1]
+    for name in ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y"):
+        assert float(row[name]) == pytest.approx(logged[f"validation_{name}"], abs=1e-4)
+    psnr = (new / "psnr.csv").read_text().splitlines()
+    assert psnr[:2] == (old / "psnr.csv").read_text().splitlines()
+    assert len(psnr) == 3
+    history = [json.loads(path.read_text()) for path in sorted((new / "history").iterdir())]
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert (new / "report.html").stat().st_size > 0

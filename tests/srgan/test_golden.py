@@ -1,0 +1,89 @@
+"""The losses of each phase's first steps are kept: a change of numerics shows as a diff.
+
+After a change that is meant to alter them, `python -m tests.srgan.test_golden` writes
+golden/*.json anew.
+"""
+
+import json
+import tarfile
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from srgan.config import parse_config
+from tests.conftest import ROOT
+from tests.srgan.session import Session, limit_devices
+
+FOLDER = Path(__file__).parent / "golden"
+DATA = ROOT / "tests" / "data" / "made_by_5456114.tar.xz"
+STEPS = 20
+CONFIG = """
+seed: 5
+precision: float64
+generator: {blocks: 2, filters: 8, icnr: true}
+generator_average: 0.9
+discriminator: {filters: 4, dense: 8}
+batch: {global_batch: 4, hr_crop: 16, permute_colours: true}
+phases:
+  pretrain:
+    steps: 20
+    losses: {mse: 1, l1: 0.1}
+    learning_rate: {initial: 1e-3}
+  gan:
+    steps: 20
+    losses: {mse: 1, adversarial: 1e-3, total_variation: 1e-2}
+    learning_rate: {initial: 1e-3, decay: drop}
+    clip_norm: 1
+"""
+
+
+def losses() -> dict[str, dict[str, np.ndarray]]:
+    """Every term of the first steps, [steps], by phase and name; the GAN follows the pretraining.
+
+    On a data set that is stored as bytes: no decoder and no resizing has a say in them.
+    """
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(DATA) as archive:
+        archive.extractall(folder, filter="data")
+        session = Session(Path(folder, "arrow"), parse_config(CONFIG, "golden"), 1)
+        pretrain = session.terms(0, STEPS)
+        session.begin("gan")
+        return {"pretrain": pretrain, "gan": session.terms(STEPS, 2 * STEPS)}
+
+
+@pytest.fixture
+def _restore_precision():
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float32")
+
+
+@pytest.mark.usefixtures("_restore_precision")
+def test_the_losses_of_the_first_steps_are_as_ever():
+    found = losses()
+    assert {path.stem for path in FOLDER.iterdir()} == set(found)
+    for phase, terms in found.items():
+        rows = [json.loads(line) for line in (FOLDER / f"{phase}.json").read_text().splitlines()]
+        assert [list(row) for row in rows] == [list(terms)] * STEPS
+        for name, values in terms.items():
+            expected = [row[name] for row in rows]
+            print(phase, name, np.max(np.abs(values/expected-1)), np.max(np.abs(values-expected)))
+            np.testing.assert_allclose(
+                values, expected, rtol=1e-9, atol=1e-12, err_msg=f"{phase}: {name}"
+            )
+
+
+def main() -> None:
+    """Writes the files: a line for every step."""
+    limit_devices()
+    for phase, terms in losses().items():
+        columns = [values.tolist() for values in terms.values()]
+        rows = [dict(zip(terms, row, strict=True)) for row in zip(*columns, strict=True)]
+        text = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (FOLDER / f"{phase}.json").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
