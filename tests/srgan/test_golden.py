@@ -24,7 +24,6 @@ CONFIG = """
 seed: 5
 precision: float64
 generator: {blocks: 2, filters: 8, icnr: true}
-generator_average: 0.9
 discriminator: {filters: 4, dense: 8}
 batch: {global_batch: 4, hr_crop: 16, permute_colours: true}
 phases:
@@ -36,7 +35,7 @@ phases:
     steps: 20
     losses: {mse: 1, adversarial: 1e-3, total_variation: 1e-2}
     learning_rate: {initial: 1e-3, decay: drop}
-    clip_norm: 1
+    clip_norm: 1e-1
 """
 
 
@@ -62,6 +61,12 @@ def _restore_precision():
 
 @pytest.mark.usefixtures("_restore_precision")
 def test_the_losses_of_the_first_steps_are_as_ever():
+    """1e-9 is wide for rounding and narrow for a change.
+
+    Moving every variable by a relative e before every step moved the terms by 260 e at most. So
+    1e-9 allows each step an error of 35,000 roundings of float64 in every variable, more than any
+    order of its sums can make; with one and four threads 1e-13 was seen.
+    """
     found = losses()
     assert {path.stem for path in FOLDER.iterdir()} == set(found)
     for phase, terms in found.items():
@@ -69,7 +74,6 @@ def test_the_losses_of_the_first_steps_are_as_ever():
         assert [list(row) for row in rows] == [list(terms)] * STEPS
         for name, values in terms.items():
             expected = [row[name] for row in rows]
-            print(phase, name, np.max(np.abs(values/expected-1)), np.max(np.abs(values-expected)))
             np.testing.assert_allclose(
                 values, expected, rtol=1e-9, atol=1e-12, err_msg=f"{phase}: {name}"
             )
