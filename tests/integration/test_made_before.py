@@ -14,7 +14,7 @@ from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
 from tests.conftest import ROOT
 from tests.data_pipeline.prepare.test_build import contents
-from tests.integration.test_path import finish, last_step, records
+from tests.integration.jobs import finish, last_step, records
 
 MADE = ROOT / "tests" / "data" / "made_by_5456114.tar.xz"
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 
-from srgan.config import parse_config
+from srgan.config_file import parse_config
 from tests.conftest import ROOT
 from tests.srgan.session import Session, limit_devices
 
