@@ -84,7 +84,8 @@ class Session:
         # As in a worker's process, layers are numbered from the start: TensorFlow's graphs order
         # some sums by their names, which then round differently.
         keras.utils.clear_session()
-        ExitStack().enter_context(dtype_policy(config.precision))  # until the process or test ends
+        self.policy = ExitStack()  # ends with the session
+        self.policy.enter_context(dtype_policy(config.precision))
         devices = [f"/cpu:{number}" for number in range(replicas)]
         self.strategy = local_strategy(devices)
         with self.strategy.scope():
