@@ -1,0 +1,195 @@
+"""README and docs name only what exists: links, files, commands, options, messages, figures."""
+
+import ast
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from srgan.config import Config, PhaseConfig
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md"] + [
+    str(path.relative_to(ROOT))
+    for pattern in ("docs/*.md", "deploy/*/README.md")
+    for path in sorted(ROOT.glob(pattern))
+]
+MODULES = [
+    path.relative_to(ROOT)
+    for package in ("jobs", "srgan", "data_pipeline")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.name != "__init__.py"
+]
+FOREIGN_OPTIONS = {"--build-arg", "--gpus", "--working-dir", "--create-bucket-configuration"}
+
+on_every_page = pytest.mark.parametrize("page", PAGES)
+
+
+@cache
+def read(path: str | Path) -> str:
+    return (ROOT / path).read_text()
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```\n(.*?)```", read(page), re.DOTALL)
+
+
+def prose(page: str) -> str:
+    return re.sub(r"```\n.*?```", "", read(page), flags=re.DOTALL)
+
+
+def code(page: str) -> list[str]:
+    """Lines of a page's blocks, continued ones joined, and what stands between backticks."""
+    lines = "".join(blocks(page)).replace("\\\n", " ").splitlines()
+    return [*lines, *re.findall(r"`([^`]+)`", prose(page).replace("\\|", "|"))]
+
+
+def test_the_readme_is_short():
+    assert len(read("README.md").splitlines()) <= 120
+
+
+@on_every_page
+def test_links_lead_to_files_and_headings(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", read(page)):
+        file = ((ROOT / page).parent / target).resolve() if target else ROOT / page
+        assert file.exists(), target
+        if anchor:  # as GitHub makes them from headings
+            headings = re.findall(r"^#+ (.*)$", prose(str(file.relative_to(ROOT))), re.M)
+            found = [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings]
+            assert anchor in found, f"{target}#{anchor}"
+
+
+@on_every_page
+def test_files_exist(page):
+    folders = "jobs|srgan|data_pipeline|benchmarks|configs|deploy|docs|tests"
+    for span in code(page):
+        for word in re.findall(rf"(?<![\w/.~-])(?:{folders})/[\w./-]*", span):
+            assert (ROOT / word).exists(), span
+
+
+@on_every_page
+def test_make_targets_exist(page):
+    targets = set(" ".join(re.findall(r"^([a-z -]+):", read("Makefile"), re.M)).split())
+    for span in code(page):
+        for target in re.findall(r"^make (?:[A-Z]+=\S+ )*([\w.-]+)", span):
+            assert target in targets or target.endswith("..."), span
+
+
+def options(job: str) -> set[str]:
+    return set(re.findall(r'"(--[a-z-]+)"', read(f"jobs/{job}.py")))
+
+
+def settings(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Dotted keys of the configuration, its sections too."""
+    found = {prefix + name for name in model.model_fields}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= settings(field.annotation, f"{prefix}{name}.")
+    return found
+
+
+@on_every_page
+def test_options_and_settings_exist(page):
+    all_options = FOREIGN_OPTIONS.union(*map(options, ("prepare", "train", "evaluate")))
+    all_settings = settings(Config) | settings(PhaseConfig, "phases.NAME.")
+    for span in code(page):
+        given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", span))
+        for job in re.findall(r"(?:-m jobs\.|make submit-)(\w+)", span):
+            ours = span.split(job, 1)[1]
+            assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", ours)) <= options(job), span
+        if span.startswith("--"):
+            assert given <= all_options, span
+        for key in re.findall(r"(?:--set '?|^)([a-z_]+(?:\.\w+)+|[a-z_]+(?==))", span):
+            if key.split(".")[0] in Config.model_fields:
+                assert re.sub(r"^phases\.\w+", "phases.NAME", key) in all_settings, span
+
+
+def test_the_map_names_every_module():
+    """A file without a folder lies in the folder that its line named before it."""
+    named = set()
+    for line in read("docs/architecture.md").splitlines():
+        folder = Path()
+        for word in re.findall(r"[\w/]+/(?!\w)|[\w/]+\.(?:py|html\.j2)", line):
+            if "/" in word:
+                folder = Path(word) if word.endswith("/") else Path(word).parent
+            if not word.endswith("/"):
+                assert (ROOT / folder / Path(word).name).exists(), line
+                named.add(folder / Path(word).name)
+    assert set(MODULES) <= named
+
+
+def test_names_on_the_map_are_in_their_files():
+    rows = re.findall(r"`([\w/]+\.py)` \(([^)]*)\)", read("docs/architecture.md"))
+    assert len(rows) > 10
+    for file, names in rows:
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"\b(def|class) {name}\b", read(file)), (file, name)
+
+
+def test_imports_run_as_drawn():
+    rows = re.findall(r"^\| `([\w/]+)` \| (.*)\|$", read("docs/architecture.md"), re.M)
+    drawn = {folder: set(re.findall(r"`([\w/]+)`", others)) for folder, others in rows}
+    found: dict[str, set[str]] = {folder: set() for folder in drawn}
+    for module in MODULES:
+        for node in ast.walk(ast.parse(read(module))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            paths = [Path(name.replace(".", "/")) for name in names]
+            found[folder_of(module)] |= {
+                folder_of(path)
+                for one in paths
+                for path in (one.with_suffix(".py"), one / "__init__.py")
+                if (ROOT / path).exists()
+            }
+    assert {folder: others - {folder} for folder, others in found.items()} == drawn
+
+
+def folder_of(module: Path) -> str:
+    """A module's folder; what is below platform counts as platform."""
+    return re.sub(r"(platform)/.*", r"\1", str(module.parent))
+
+
+def test_the_runbook_quotes_messages_of_the_code():
+    section = read("docs/runbook.md").split("### Errors of the jobs")[1].split("###")[0]
+    sources = re.sub(r"\"\s*\n\s*f?\"", "", "".join(map(read, MODULES)))  # joins split strings
+    messages = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.M)))
+    assert len(messages) > 20
+    for message in messages:
+        for part in re.split(r"\.{3}|\b[A-Z]{3,}\b|\d+|\w+\.json", message):
+            assert part.strip(" :;(),") in sources, message
+
+
+def figures():
+    demo, prepare, loader, evaluate, baselines = (
+        json.loads(read(f"benchmarks/results/{name}.json"))
+        for name in ("demo", "prepare", "loader", "evaluate", "baselines")
+    )
+    for key, title in (("psnr_rgb", "RGB"), ("psnr_y", "Y")):
+        nearest, bicubic, srgan = (one[key] for one in demo["table"].values())
+        yield "README.md", f"| {title} | {nearest:.2f} | {bicubic:.2f} | **{srgan:.2f}** | inf |"
+    yield "README.md", f"{demo['demo_seconds']} s after the set-up"
+    yield "README.md", f"{demo['training_seconds']} s were"
+    for name in ("Set5", "Set14"):
+        yield "README.md", f"{baselines[name]['bicubic']['psnr_y']:.2f} dB on {name}"
+    rates = [(prepare[name], "pairs_per_second") for name in ("arrow", "tfrecord")]
+    rates += [(loader[name], "crops_per_second") for name in ("arrow", "arrow_10x_shards")]
+    for one, rate in (*rates, (loader["tfrecord"], "crops_per_second")):
+        times = f"{one['times_usual']:.{1 if one['times_usual'] < 10 else 0}f}"
+        yield "docs/prepare.md", f"| {times} | {int(float(f'{one[rate]:.3g}')):,} |"
+    whole, thousand = prepare["arrow_div2k"], loader["open_1000_shards"]
+    yield "docs/prepare.md", f"{whole['train_gigabytes']:.1f} GB of shards"
+    yield "docs/prepare.md", f"{whole['valid_gigabytes']:.1f} GB of validation images"
+    seconds = thousand["manifest_seconds"] + thousand["first_batch_seconds"]
+    yield "docs/prepare.md", f"| {seconds:.1f} s |"
+    yield "docs/evaluate.md", f"{evaluate['other_over_generator']:.0%}".replace("%", " %")
+    yield "docs/evaluate.md", f"{evaluate['baselines_seconds']:.0f} s in all"
+    yield "docs/evaluate.md", f"{evaluate['large_image_peak_megabytes'] / 1000:.1f} GB"
+
+
+@pytest.mark.parametrize(("page", "figure"), figures())
+def test_figures_come_from_the_benchmarks(page, figure):
+    assert figure in read(page)
