@@ -42,13 +42,26 @@ BENCHMARKS = Path(os.environ.get("SRGAN_TEST_DATA", ROOT.parent / "shared" / "da
 # Seconds. No test needs so many on the slowest and busiest machine; what hangs ends then.
 PATIENCE = 900
 
+LONGEST = (
+    "test_submit.py",
+    "test_node_loss.py",
+    "test_object_storage.py",
+    "test_workers.py",
+    "test_stops.py",
+    "test_step.py",
+    "test_training.py",
+    "test_evaluation.py",
+)
+
 limit_devices()
 
 
 def pytest_collection_modifyitems(config, items):
-    """Integration tests last: what fails fast fails first. Side by side the longest go first."""
-    side_by_side = hasattr(config, "workerinput")
-    items.sort(key=lambda item: ("integration" in item.path.parts) != side_by_side)
+    """Integration tests last: what fails fast fails first. Side by side, the longest files first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
+    else:
+        items.sort(key=lambda item: "integration" in item.path.parts)
 
 
 @pytest.fixture

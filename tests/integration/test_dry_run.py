@@ -23,6 +23,7 @@ def given(small_data, config, tmp_path) -> list:
     return ["--config", config, "--data", small_data, "--run", tmp_path / "run", "--dry-run"]
 
 
+@pytest.mark.slow
 def test_it_tells_what_a_run_takes_and_leaves_nothing(given, tmp_path):
     output = finish("train", *given)
     lines = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)

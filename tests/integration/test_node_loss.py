@@ -23,7 +23,7 @@ from tests.integration.jobs import (
 
 pytestmark = pytest.mark.slow
 
-DISTURBED_AT = 30
+DISTURBED_AT = 50
 STORE = 100 << 20
 
 

@@ -124,6 +124,7 @@ def assert_equal(found: Checkpoint, expected: Checkpoint) -> None:
     assert_same_bytes(expected.arrays, found.arrays)
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_ends_the_run_at_once(small_data, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(JobFailedError) as error:
