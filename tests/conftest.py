@@ -57,7 +57,7 @@ limit_devices()
 
 
 def pytest_collection_modifyitems(config, items):
-    """Integration tests last: what fails fast fails first. Side by side, the longest files first."""
+    """Integration tests last: what fails fast fails first. Side by side, the longest first."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
     else:
