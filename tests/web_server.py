@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(first)
         if fault and fault.kind in ("stall", "pause"):
             script.started.set()
-            script.released.wait(20)
+            script.released.wait()
         if not fault or fault.kind == "pause":
             self.wfile.write(rest)
         if fault and fault.kind == "reset":

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.s3_servers import HOST, S3Server
 
 PROGRAMS = ["ceph-mon", "ceph-osd", "radosgw", "ceph", "radosgw-admin", "monmaptool", "setpriv"]
-SECONDS_TO_START = 60
+SECONDS_TO_START = 600
 SECONDS_TO_STOP = 10
 
 # Admin sockets are off: the path of one has at most 107 characters. So are the gateway's chores,

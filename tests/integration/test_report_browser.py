@@ -12,7 +12,7 @@ from srgan.evaluation.comparison import Panel
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.report import Example, report_html
 from srgan.evaluation.table import TableRun
-from tests.conftest import photograph
+from tests.conftest import PATIENCE, photograph
 
 CHROMIUM = shutil.which("chromium")
 PHONE, DESKTOP = (360, 740), (1280, 900)
@@ -65,7 +65,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * PATIENCE
+        )
         yield started
         started.close()
 
@@ -80,6 +82,7 @@ def open_report(browser, report):
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme, **options
         )
+        context.set_default_timeout(1000 * PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))

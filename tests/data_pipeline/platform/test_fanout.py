@@ -6,7 +6,7 @@ import pytest
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.fanout import TaskFailedError, fan_out
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -110,4 +110,4 @@ assert not {process for process, *_ in on_cpu} & set(by_process), (on_cpu, found
 @pytest.mark.slow
 def test_a_process_sees_one_gpu_and_is_no_process_of_cpu_tasks():
     """TensorFlow keeps the devices that it finds first. The GPUs are declared, not real."""
-    subprocess.run([sys.executable, "-c", ON_TWO_GPUS], cwd=ROOT, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", ON_TWO_GPUS], cwd=ROOT, check=True, timeout=PATIENCE)

@@ -8,6 +8,7 @@ import pytest
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.node import locked_file, node_folder, node_lock, remove_unlocked
+from tests.conftest import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def test_one_thread_at_a_time_is_in_a_lock(caplog):
         while not caplog.messages:  # it waits
             thread.join(0.01)
         inside.append("test")
-    assert entered.wait(30)
+    assert entered.wait(PATIENCE)
     thread.join()
     assert inside == ["test", "thread"]
     assert caplog.messages == ["waits for the test"]

@@ -1,5 +1,6 @@
 """One trainer at a time holds a RUN, in a folder and in a bucket."""
 
+import itertools
 import json
 import logging
 import os
@@ -90,12 +91,21 @@ def test_a_silent_trainer_of_another_node_is_replaced(run, monkeypatch, caplog):
 def test_a_trainer_of_another_node_that_renews_its_lease_lives(run, monkeypatch):
     monkeypatch.setattr(lease_module, "_SECONDS_UNTIL_DEAD", 1e9)
     write_elsewhere(run)
-    later = threading.Timer(0.2, write_elsewhere, (run, 4))
-    later.start()
+    ended = threading.Event()
+
+    def renew():
+        for renewals in itertools.count(4):
+            write_elsewhere(run, renewals)
+            if ended.wait(0.1):
+                break
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
     expected = "by process 12 on node-7 since 2026-01-02 03:04:05 UTC; wait for it"
     with pytest.raises(UserError, match=expected), hold_lease(run):
         pass
-    later.join()
+    ended.set()
+    renewing.join()
     assert leases(run) == ["lease/000004.json"]
 
 

@@ -1,7 +1,6 @@
 """Training steps without Ray: replicas, resume, checkpoints."""
 
 import threading
-import time
 
 import keras
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from srgan.training.state import state_arrays
+from tests.conftest import PATIENCE
 from tests.srgan.session import TOTAL_STEPS, Session, assert_same_bytes, config, train_apart
 
 
@@ -224,14 +224,23 @@ def test_the_loss_is_the_mean_over_the_global_batch(small_data):
     assert session.train(0, 1) == pytest.approx(np.mean((hr - sr) ** 2), rel=1e-9)
 
 
-def test_the_wait_for_data_is_measured(small_data):
-    """The second call's only batch is held back until half a second after it was asked for."""
+def test_the_wait_for_data_is_measured(small_data, monkeypatch):
+    """The second call's batch comes five seconds after the call asks for it, by a clock in here."""
     session = Session(small_data, config("float32", "false"), 1)
-    gate = threading.Event()
+    clock, second_call, asked = [100.0], threading.Event(), threading.Event()
+
+    def read_clock():
+        if second_call.is_set():
+            asked.set()
+        return clock[0]
+
+    def timestamp():
+        return tf.ensure_shape(tf.numpy_function(read_clock, [], tf.float64), ())
 
     def hold_back(index):
         if index == 1:
-            gate.wait(timeout=60)
+            assert asked.wait(PATIENCE)
+            clock[0] += 5
         return index
 
     def dataset(context):
@@ -241,13 +250,9 @@ def test_the_wait_for_data_is_measured(small_data):
         )
         return tf.data.Dataset.zip(batches, held).map(lambda batch, index: batch)
 
+    monkeypatch.setattr(tf, "timestamp", timestamp)
     iterator = iter(session.strategy.distribute_datasets_from_function(dataset))
-    one_step = tf.constant(1)
-    session.call(iterator, one_step, tf.zeros(3, tf.float64))
-    opener = threading.Timer(0.5, gate.set)
-    start = time.monotonic()
-    opener.start()
-    waited = float(session.call(iterator, one_step, tf.zeros(3, tf.float64)).data_wait)
-    elapsed = time.monotonic() - start
-    opener.join()
-    assert 0.3 < waited < elapsed
+    arguments = (iterator, tf.constant(1), tf.zeros(3, tf.float64))
+    assert float(session.call(*arguments).data_wait) == 0
+    second_call.set()
+    assert float(session.call(*arguments).data_wait) == 5
