@@ -121,7 +121,11 @@ def own_cluster(node_cache) -> Iterator[TwoNodes]:
     nodes.cluster.shutdown()
 
 
-def test_an_elastic_run_goes_on_with_fewer_workers(own_cluster, small_data, config, tmp_path):
+def test_an_elastic_run_goes_on_with_fewer_workers(
+    own_cluster, small_data, config, tmp_path, monkeypatch
+):
+    # Ray may ask for two workers before it knows that the node is lost; it waits for them so long.
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "30")
     run = tmp_path / "run"
     given = [*arguments(config, small_data, run)[:-1], "1:2"]
     process = start("train", *given, address=own_cluster.cluster.address)

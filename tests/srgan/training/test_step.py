@@ -1,5 +1,6 @@
 """What a step can do besides: averages, clipping, skipping, XLA, half precision."""
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,10 @@ def flat(network: keras.Model) -> np.ndarray:
     return np.concatenate([np.ravel(value) for value in network.get_weights()])
 
 
+def trainable(network: keras.Model) -> np.ndarray:
+    return np.concatenate([np.ravel(variable) for variable in network.trainable_variables])
+
+
 def test_the_average_follows_the_generator(small_data):
     """After every step it is 0.8 of itself and 0.2 of the generator, batch statistics included."""
     session = Session(
@@ -41,7 +46,7 @@ def test_the_average_follows_the_generator(small_data):
     for step in range(3):
         session.train(step, step + 1)
         expected = 0.8 * expected + 0.2 * flat(generator)
-    np.testing.assert_allclose(flat(average), expected, rtol=1e-12)
+    np.testing.assert_allclose(flat(average), expected, rtol=1e-12, atol=1e-15)
     assert any(key.startswith("average/") for key in state_arrays(session.state))
 
 
@@ -130,13 +135,31 @@ def test_xla_gives_equal_results(small_data, phase):
         np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
+# TensorFlow asks the processor, and not this limit of oneDNN, whether oneDNN has bfloat16.
+@pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="oneDNN is limited by hand")
 @pytest.mark.parametrize("phase", ["pretrain", "gan"])
-def test_half_precision_gives_nearly_equal_results(small_data, phase):
-    half = Session(small_data, config("mixed_bfloat16", "true"), 1, phase)
-    for network in (half.networks.generator, half.networks.discriminator):
+def test_half_precision_makes_nearly_the_same_step(small_data, phase):
+    """Equal terms within bfloat16's precision, and updates that point the same way.
+
+    Adam's first update of a weight is about its gradient's sign, which rounding turns where the
+    gradient is small: cosines of 0.83 (generator) and above were seen with every kernel. Later
+    steps of two networks that compete drift apart, by how much depends on the kernel.
+    """
+    terms, updates = [], []
+    for precision in ("float32", "mixed_bfloat16"):
+        session = Session(small_data, config(precision, "true"), 1, phase)
+        networks = (session.networks.generator, session.networks.discriminator)
+        before = [trainable(network) for network in networks]
+        terms.append(session.terms(0, 1))
+        after = [trainable(network) for network in networks]
+        updates.append([new - old for new, old in zip(after, before, strict=True)])
+    for network in networks:
         assert network.output.dtype == "float32"
         assert network.layers[1].compute_dtype == "bfloat16"
         assert all(variable.dtype == "float32" for variable in network.variables)
-    other = half.terms(0, 3)
-    for name, values in plain_terms(small_data, phase).items():
-        np.testing.assert_allclose(other[name], values, rtol=0.03, atol=0.02, err_msg=name)
+    full, half = terms
+    for name, values in full.items():
+        np.testing.assert_allclose(half[name], values, rtol=0.03, atol=0.02, err_msg=name)
+    trained = 1 if phase == "pretrain" else 2
+    for one, other in list(zip(*updates, strict=True))[:trained]:
+        assert one @ other > 0.7 * np.linalg.norm(one) * np.linalg.norm(other)
