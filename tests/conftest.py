@@ -1,9 +1,11 @@
 """Shared fixtures: a real Ray, real photographs, and the benchmark sets where they are at hand."""
 
+import atexit
 import fcntl
 import os
 import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -26,6 +28,11 @@ os.environ.setdefault("RAY_worker_register_timeout_seconds", "600")
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
 # How often a node is asked whether it lives. A dead one is found soon, a busy one still has 10 s.
 os.environ.setdefault("RAY_health_check_period_ms", "500")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Ray notes the machine's newest cluster in its folder, and a submitted job goes to that one:
+    # processes side by side need a folder each. Its path is short, as sockets lie in it.
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
+    atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 import ray
 
