@@ -63,8 +63,9 @@ def output_of(process: subprocess.Popen, *, code: int) -> str:
 def refusal(process: subprocess.Popen, *, code: int = 2) -> str:
     """The one line by which a job says why it ended, without `error: `."""
     output = output_of(process, code=code)
-    assert code == 1 or "Traceback" not in output, output
-    (error,) = (line for line in output.splitlines() if line.startswith("error: "))
+    lines = output.splitlines()  # those of Ray's processes begin with their names
+    assert code == 1 or not any(line.startswith("Traceback") for line in lines), output
+    (error,) = (line for line in lines if line.startswith("error: "))
     return error.removeprefix("error: ")
 
 
