@@ -101,9 +101,12 @@ class Loop:
                     stopped = self._train_phase(phase, state)
                 if stopped:
                     break
-        finally:
+        except Exception as error:
             if self._saver:
-                self._saver.wait()
+                self._saver.wait_after(error)
+            raise
+        if self._saver:
+            self._saver.wait()
         return TrainingEnd(self._step, stopped)
 
     def _begin(self, phase: Phase) -> TrainState:

@@ -86,11 +86,21 @@ class Saver:
         if self._save:
             self._save.result()
 
+    def wait_after(self, failure: BaseException) -> None:
+        """Waits likewise after a failure of the training, which tells more than one of the save."""
+        try:
+            self.wait()
+        except Exception as error:
+            if error is not failure:
+                _log.warning("the last save failed, too: %s", error)
+
     def _write(self, arrays: Arrays, position: Position, epoch: FinishedEpoch | None) -> None:
         self._lease.check()
         if epoch:  # first, since a run that goes on from the checkpoint does not make it again
             self._write_epoch(epoch, arrays)
+            self._lease.check()  # validation took a while
         name = write_checkpoint(self._run, arrays, position)
+        self._lease.check()
         prune_checkpoints(self._run, newest=name, keep=self._config.checkpoints.keep)
 
     def _write_epoch(self, epoch: FinishedEpoch, arrays: Arrays) -> None:

@@ -17,7 +17,7 @@ from data_pipeline.platform.storage import open_storage
 from srgan.training import lease as lease_module
 from srgan.training.failures import LostRunError
 from srgan.training.lease import hold_lease
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 HOLD = """
 import sys, time
@@ -27,7 +27,13 @@ with hold_lease(open_storage(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
-ELSEWHERE = {"host": "node-7", "pid": 12, "since": "2026-01-02 03:04:05 UTC", "lock": "other.lease"}
+ELSEWHERE = {
+    "host": "node-7",
+    "pid": 12,
+    "since": "2026-01-02 03:04:05 UTC",
+    "token": "t",
+    "lock": "other.lease",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -102,10 +108,12 @@ def test_a_trainer_of_another_node_that_renews_its_lease_lives(run, monkeypatch)
     renewing = threading.Thread(target=renew)
     renewing.start()
     expected = "by process 12 on node-7 since 2026-01-02 03:04:05 UTC; wait for it"
-    with pytest.raises(UserError, match=expected), hold_lease(run):
-        pass
-    ended.set()
-    renewing.join()
+    try:
+        with pytest.raises(UserError, match=expected), hold_lease(run):
+            pass
+    finally:
+        ended.set()
+        renewing.join()
     assert leases(run) == ["lease/000004.json"]
 
 
@@ -142,7 +150,8 @@ def test_who_has_lost_the_run_is_told_and_does_not_take_it_back(run):
         write_elsewhere(run)  # number 4: a trainer that took this one for dead
         with pytest.raises(LostRunError, match="another training has taken it over"):
             lease.check()
-        while leases(run) != ["lease/000004.json"]:
+        deadline = time.monotonic() + PATIENCE
+        while leases(run) != ["lease/000004.json"] and time.monotonic() < deadline:
             time.sleep(0.05)
     assert leases(run) == ["lease/000004.json"]
 
@@ -167,3 +176,26 @@ def test_a_damaged_lease_is_named(run):
         hold_lease(run),
     ):
         pass
+
+
+def test_a_lease_of_the_same_number_is_not_ones_own(run):
+    """One that slept while two others came and went, of which the second has its number."""
+    with hold_lease(run) as first:
+        run.delete("lease/000001.json")  # by a second one, which has ended since
+        with hold_lease(run) as third:
+            assert leases(run) == ["lease/000001.json"]
+            with pytest.raises(LostRunError):
+                first.check()
+            first.remove()
+            third.check()
+
+
+def test_without_file_locks_a_silent_trainer_is_dead(run, monkeypatch):
+    monkeypatch.setattr(lease_module, "_is_locked", lambda handle: False)
+    monkeypatch.setattr(lease_module, "_SECONDS_UNTIL_DEAD", 0.2)
+    with hold_lease(run):
+        record = json.loads(run.read("lease/000001.json"))
+    assert record["lock"] == ""
+    run.write("lease/000001.json", json.dumps(record).encode())
+    with hold_lease(run):
+        assert leases(run) == ["lease/000002.json"]
