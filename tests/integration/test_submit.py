@@ -210,7 +210,7 @@ def test_what_goes_wrong_is_one_line(bucket, cluster, data):
     for message, arguments in (
         ("/none: holds no manifest.json", train_arguments(f"{bucket.uri}/none", run)),
         (
-            "s3://none-of-these/none: no such bucket",
+            "s3://none-of-these/none/manifest.json: no such bucket",
             train_arguments("s3://none-of-these/none", run),
         ),
         ("--gpus-per-worker: no node of the cluster has a GPU now; pass how many", on_gpus),
