@@ -10,6 +10,6 @@ os.environ.setdefault(
     r"absl::InitializeLog|port\.cc:\d+\] oneDNN|cudart_stub\.cc|failed call to cuInit"
     r"|Failed to query Ray Train Controller actor state|core_worker\.cc:\d+: Actor with class name"
     r"|MirroredStrategy` is not supported in eager mode|Using MirroredStrategy with devices"
-    r"|Requesting resources:|Attempting to start training worker group|Reporting training result"
-    r"|Checkpoint successfully created|Started training worker group|world_rank=0, local_rank=0",
+    r"|Requesting resources:|Attempting to start training worker group"
+    r"|Started training worker group|world_rank=0, local_rank=0",
 )

@@ -34,9 +34,10 @@ def load_generator(storage: Storage, key: str, *, sha256: str | None = None) -> 
             not map RGB images to RGB images.
     """
     where = f"{storage.uri}/{key}"
-    if storage.size(key) is None:
-        raise UserError(f"{where}: no such generator")
-    data = storage.read(key)
+    try:
+        data = storage.read(key)
+    except FileNotFoundError as error:
+        raise UserError(f"{where}: no such generator") from error
     if sha256 not in (None, sha256_hex(data)):
         raise UserError(f"{where}: was written anew meanwhile; run the same command again")
     with tempfile.TemporaryDirectory() as folder:

@@ -32,7 +32,7 @@ class S3Server(NamedTuple):
     secret_key: str
 
     def environment(self) -> dict[str, str]:
-        """Variables that lead boto3 and pyarrow here, past the developer's own settings."""
+        """Variables that lead boto3 here, past the developer's own settings."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,

@@ -5,10 +5,18 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Wrong input. The message is one line: what, where, and the fix.
+    """Wrong input. Every argument is one line: what, where, and the fix. Most have one.
 
     Jobs print it to stderr without a traceback and exit with code 2.
     """
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The lines."""
+        return self.args
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 class JobFailedError(Exception):

@@ -24,7 +24,7 @@ from data_pipeline.platform.storage import ReadableStorage, Storage, open_storag
 from data_pipeline.platform.storage.archive import ZipStorage
 from data_pipeline.platform.storage.memory import MemoryStorage
 from data_pipeline.prepare.div2k import open_div2k
-from data_pipeline.prepare.parts import Part, UnusableImagesError, build_part
+from data_pipeline.prepare.parts import Part, build_part
 from data_pipeline.prepare.resume import DataFolder
 from data_pipeline.prepare.sources import DIV2K, SAMPLES, Source, SourceImage, open_source
 
@@ -155,10 +155,8 @@ def _build(
     arguments = ((_portable_part(part), settings, storage) for part in parts)
     results = fan_out(build_part, arguments, total=len(parts), label="prepare", unit="parts")
     for part, result in zip(parts, results, strict=True):
-        if isinstance(result, UnusableImagesError):
+        if isinstance(result, UserError):
             problems.extend(result.problems)
-        elif isinstance(result, UserError):
-            problems.append(str(result))
         elif isinstance(result, TaskFailedError):
             images = ", ".join(image.hr.key for image in part.source.images)
             failures.append(f"{storage.uri}/{part.name} (from {images}): {result}")

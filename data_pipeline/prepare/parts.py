@@ -63,12 +63,7 @@ class Part(NamedTuple):
 
 
 class UnusableImagesError(UserError):
-    """Source images that cannot be used. Every argument is one line: which image, and why."""
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """The lines."""
-        return self.args
+    """Source images that cannot be used: a line for each, which image and why."""
 
 
 class _Pair(NamedTuple):

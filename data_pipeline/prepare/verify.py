@@ -42,7 +42,7 @@ def verify(data_uri: str) -> Manifest:
         if isinstance(result, TaskFailedError):
             failures.append(f"{storage.uri}/{stored_files(record)[0].path}: {result}")
         elif isinstance(result, UserError):
-            damages.append(str(result))
+            damages.extend(result.problems)
         else:
             damages.extend(result)
     for found in storage.list():

@@ -15,7 +15,7 @@ from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.comparison import stack_rows
 from srgan.evaluation.run_reader import GeneratorFile, TrainingRun
 from srgan.evaluation.score_files import BASELINES, ScoreFile, write_score_file
-from srgan.evaluation.score_task import ScoredImage, ScoreTask, UnusableImagesError, score_images
+from srgan.evaluation.score_task import ScoredImage, ScoreTask, score_images
 
 _PICTURE_ROWS = 4
 _CPUS = 4  # of a task with a network, if no GPU is free
@@ -93,10 +93,8 @@ def _score(
         environment=_GPU_ENVIRONMENT if whole.gpus else None,
     ):
         which, part = divmod(number, len(starts))
-        if isinstance(result, UnusableImagesError):
-            unusable += result.args
-        elif isinstance(result, UserError):
-            unusable.append(str(result))
+        if isinstance(result, UserError):
+            unusable += result.problems
         elif isinstance(result, TaskFailedError):
             failed.append(str(result))
         else:

@@ -63,31 +63,25 @@ class ScoredImage(NamedTuple):
     row: Image | None
 
 
-class UnusableImagesError(UserError):
-    """Images that cannot be scored: one message for each, in `args`."""
-
-    def __str__(self) -> str:
-        return "; ".join(self.args)
-
-
 def score_images(task: ScoreTask) -> list[ScoredImage]:
     """Scores a task's images by nearest, bicubic and HR, or by its generator.
 
     A generator's SR images are written to `sr/<generator>/<image>.png`.
 
     Raises:
-        UserError: If the generator cannot be used; as UnusableImagesError, if images cannot.
+        UserError: If the generator cannot be used, or images cannot: with a line for each.
     """
     _keep_to_resources(task)
     network = _network_of(task)
-    scored, problems = [], []
+    scored: list[ScoredImage] = []
+    problems: list[str] = []
     for number in range(len(task.benchmark.hr)):
         try:
             scored.append(_score_image(task, network, number))
         except UserError as error:
-            problems.append(str(error))
+            problems.extend(error.problems)
     if problems:
-        raise UnusableImagesError(*problems)
+        raise UserError(*problems)
     return scored
 
 

@@ -3,17 +3,17 @@
 Only the first worker of the trainer that holds the run writes and deletes here.
 """
 
-import hashlib
 import io
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage
 from srgan.run_layout import CHECKPOINT_META, CHECKPOINTS
 from srgan.training.failures import DamagedCheckpointError
@@ -77,7 +77,7 @@ def read_checkpoint(run: Storage, name: str) -> Checkpoint:
         content = run.read(_key(name, _ARRAYS))
     except FileNotFoundError as error:
         raise DamagedCheckpointError(f"{where}: is missing") from error
-    found = hashlib.sha256(content).hexdigest()
+    found = sha256_hex(content)
     if found != meta["sha256"]:
         raise DamagedCheckpointError(f"{where}: expected sha256 {meta['sha256']}, found {found}")
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
@@ -91,7 +91,7 @@ def newest_checkpoint(run: Storage) -> Checkpoint | None:
     Raises:
         DamagedCheckpointError: If there are checkpoints, and all of them are damaged.
     """
-    names = _names(run)
+    names = _names(_keys(run))
     for name in names:
         try:
             return read_checkpoint(run, name)
@@ -107,7 +107,7 @@ def newest_checkpoint(run: Storage) -> Checkpoint | None:
 
 def newest_position(run: Storage) -> Position | None:
     """Where the run is, without reading arrays; None before its first checkpoint."""
-    for name in _names(run):
+    for name in _names(_keys(run)):
         try:
             return _position(_read_meta(run, name))
         except DamagedCheckpointError:
@@ -125,19 +125,22 @@ def prune_checkpoints(run: Storage, *, newest: str, keep: int) -> None:
         newest: The name of the checkpoint that was just written.
         keep: How many stay, 1 or more.
     """
-    kept = [name for name in _names(run) if name <= newest][:keep]
-    doomed = [
-        item.key for item in run.list(f"{CHECKPOINTS}/") if item.key.split("/")[1] not in kept
-    ]
+    keys = _keys(run)
+    kept = [name for name in _names(keys) if name <= newest][:keep]
+    others = [key for key in keys if key.split("/")[1] not in kept]
     # The JSON first: a kill in between leaves no checkpoint without its arrays.
-    for key in sorted(doomed, key=lambda key: not key.endswith(f"/{CHECKPOINT_META}")):
+    for key in sorted(others, key=lambda key: not key.endswith(f"/{CHECKPOINT_META}")):
         run.delete(key)
 
 
-def _names(run: Storage) -> list[str]:
+def _keys(run: Storage) -> list[str]:
+    return [item.key for item in run.list(f"{CHECKPOINTS}/")]
+
+
+def _names(keys: Sequence[str]) -> list[str]:
     """The checkpoints that exist, damaged ones too; the latest step first."""
-    keys = (item.key.split("/") for item in run.list(f"{CHECKPOINTS}/"))
-    return sorted((key[1] for key in keys if key[2:] == [CHECKPOINT_META]), reverse=True)
+    parts = (key.split("/") for key in keys)
+    return sorted((part[1] for part in parts if part[2:] == [CHECKPOINT_META]), reverse=True)
 
 
 def _key(name: str, file: str) -> str:

@@ -13,7 +13,7 @@ from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import Config
 from srgan.metrics_log import read_metrics
 from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, VGG_KEY
-from srgan.training.driver import check_run, plan, train
+from srgan.training.driver import check_run, is_finished, plan, train
 from srgan.training.phases import Phase
 from srgan.training.resources import Workers
 
@@ -71,7 +71,7 @@ def dry_run(
     manifest = require_manifest(data)
     phases, position = check_run(config, data, run, manifest)
     step = position.step if position else 0
-    if position and step == phases[-1].stop and not position.epoch:
+    if is_finished(phases, position):
         return [f"{run.uri}: all {phases[-1].stop} steps are done already"]
     rehearsal = f"dry-run-{uuid.uuid4().hex[:8]}"
     fixed = (workers[0], workers[0])  # a measurement holds for one number of workers

@@ -73,7 +73,7 @@ class Lease:
             raise LostRunError(f"{self._run.uri}: another training has taken it over")
 
     def write(self, record: _Record) -> None:
-        """Stores the record, with one more renewal."""
+        """Replaces the stored record."""
         self._run.write(self._key, _dump(record))
 
     def remove(self) -> None:
@@ -141,12 +141,13 @@ def _take(run: Storage, record: _Record) -> Lease:
             _log.info("%s: its trainer on %s is dead: taken over", run.uri, other.host)
             dead[key] = other.token
         number = max((int(PurePosixPath(key).stem) for key in dead), default=0)
-        lease = Lease(run, f"{LEASES}{number + 1:06}.json", record.token)
+        mine = f"{LEASES}{number + 1:06}.json"
+        lease = Lease(run, mine, record.token)
         try:
-            run.write_new(f"{LEASES}{number + 1:06}.json", _dump(record))
+            run.write_new(mine, _dump(record))
         except FileExistsError:
             continue  # another trainer was faster: look at it
-        if [one for _, one in _others(run, dead) if one.token != record.token]:
+        if any(one.token != record.token for _, one in _others(run, dead)):
             lease.remove()  # another one began meanwhile: both look again
             time.sleep(random.uniform(0, _SECONDS_BETWEEN_LOOKS))  # noqa: S311  no secret
             continue

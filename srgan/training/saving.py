@@ -87,7 +87,7 @@ class Saver:
             self._save.result()
 
     def wait_after(self, failure: BaseException) -> None:
-        """Waits likewise after a failure of the training, which tells more than one of the save."""
+        """Waits after a failure of the training. A failed save is only logged: it tells less."""
         try:
             self.wait()
         except Exception as error:

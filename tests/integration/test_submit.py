@@ -245,7 +245,7 @@ def action(method: str, path: str) -> str:
 
 @pytest.mark.slow
 def test_the_policies_allow_what_was_called_and_nothing_else(bucket, cluster, data, requests):
-    """After all of the above: preparing, training, evaluating, stopping, by boto3 and pyarrow."""
+    """After all of the above: preparing, training, evaluating, stopping."""
     cluster.submit("prepare", "--verify", data)
     called = {action(*request) for request in requests}
     # Only an upload that failed is aborted.
