@@ -1,6 +1,8 @@
 """VGG19's features for the content loss (Ledig et al. 2017, section 2.2.1), in plain Keras."""
 
+import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -32,7 +34,11 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 
 
 class FeatureExtractor:
-    """phi_{2,2} or phi_{5,4} of a VGG19 with frozen weights, in float32 whatever the policy."""
+    """phi_{2,2} or phi_{5,4} of a VGG19 with frozen weights.
+
+    Its convolutions run in bfloat16 under the policy `mixed_bfloat16`, else in float32. Its input
+    and its features are float32.
+    """
 
     def __init__(self, name: VggName, weights: Weights) -> None:
         """Builds the network up to the layer that is needed.
@@ -49,7 +55,13 @@ class FeatureExtractor:
             include_top=False, weights=None, input_shape=(None, None, 3)
         )
         network = keras.Model(vgg19.input, vgg19.get_layer(_LAST_LAYER[name]).output)
-        self._network = keras.models.clone_model(network, clone_function=_in_float32)
+        policy = keras.config.dtype_policy()
+        self._network = keras.models.clone_model(
+            network,
+            clone_function=partial(
+                _in_dtype, policy.name if policy.compute_dtype == "bfloat16" else "float32"
+            ),
+        )
         self._network.trainable = False
         for layer in self._network.layers:
             if layer.name in _FILTERS:
@@ -66,7 +78,17 @@ class FeatureExtractor:
         """
         bgr = ops.flip((ops.cast(images, "float32") + 1) * 127.5, axis=-1)
         features = self._network(bgr - ops.convert_to_tensor(_MEAN_BGR, "float32"), training=False)
-        return features * _FEATURE_SCALE
+        return ops.cast(features, "float32") * _FEATURE_SCALE
+
+
+def extractor_flops(name: VggName, side: int) -> int:
+    """FLOPs of the features of a square image: two for each multiplication of its convolutions."""
+    flops = 0
+    for key, shape in weight_shapes(name).items():
+        if key.endswith("/kernel"):
+            block = int(key.removeprefix("block")[0])
+            flops += 2 * (side // 2 ** (block - 1)) ** 2 * math.prod(shape)
+    return flops
 
 
 def weight_shapes(name: VggName) -> dict[str, tuple[int, ...]]:
@@ -93,5 +115,5 @@ def check_weights(weights: Weights, name: VggName) -> None:
             raise ValueError(f"{key} holds values that are not finite")
 
 
-def _in_float32(layer: keras.Layer) -> keras.Layer:
-    return layer.from_config(layer.get_config() | {"dtype": "float32"})
+def _in_dtype(dtype: str, layer: keras.Layer) -> keras.Layer:
+    return layer.from_config(layer.get_config() | {"dtype": dtype})

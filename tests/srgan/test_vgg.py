@@ -92,17 +92,23 @@ def test_the_content_loss_has_a_gradient_and_the_network_is_frozen():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
 def test_features_are_float32_under_any_policy(policy):
+    """bfloat16 has 8 bits: three roundings a layer leave 1 % of the features' size."""
     weights, image = random_weights("vgg22"), np.full((1, 16, 16, 3), 0.3, np.float32)
     expected = np.asarray(FeatureExtractor("vgg22", weights)(image))
     keras.config.set_dtype_policy(policy)
     keras.config.set_floatx("float64" if policy == "float64" else "float32")
     try:
-        found = FeatureExtractor("vgg22", weights)(image)
+        extractor = FeatureExtractor("vgg22", weights)
+        found = extractor(image)
     finally:
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
-    np.testing.assert_array_equal(found, expected)
+    difference = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    if policy == "float64":
+        assert difference == 0
+    else:
+        assert 0 < difference < 0.01
 
 
 @pytest.mark.parametrize(
