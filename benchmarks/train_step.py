@@ -143,7 +143,7 @@ def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
     from srgan.training.phases import plan_phases
     from srgan.training.state import begin_phase, build_networks
     from srgan.training.step import make_train_call
-    from srgan.training.strategy import make_strategy
+    from srgan.training.strategy import make_strategy, steps_per_call
     from srgan.vgg import FeatureExtractor
     from srgan.vgg_weights import read_vgg_weights
 
@@ -161,6 +161,7 @@ def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
         global_batch=config.batch.global_batch,
         hr_crop=config.batch.hr_crop,
     )
+    each = steps_per_call(config, gpus=0)
     seconds = {}
     for phase in plan_phases(config.phases, batches.epoch_steps):
         with strategy.scope():
@@ -176,16 +177,14 @@ def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
             for name, source in sources.items()
         }
         spent = dict.fromkeys(sources, 0.0)
-        calls = range(0, batches.epoch_steps * (phase.epochs - 1), config.steps_per_call)
+        calls = range(0, batches.epoch_steps * (phase.epochs - 1), each)
         for number in range(-1, len(calls)):  # the first one compiles
             for name, iterator in iterators.items():  # in turns
                 started = time.monotonic()
-                steps = tf.constant(config.steps_per_call)
+                steps = tf.constant(each)
                 call(iterator, steps, tf.zeros(3, tf.float64)).terms.numpy()
                 spent[name] += time.monotonic() - started if number >= 0 else 0
-        seconds[phase.name] = {
-            name: total / (len(calls) * config.steps_per_call) for name, total in spent.items()
-        }
+        seconds[phase.name] = {name: total / (len(calls) * each) for name, total in spent.items()}
     return seconds
 
 

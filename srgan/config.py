@@ -167,7 +167,7 @@ class FailuresConfig(Section):
 
     skip_steps: int = Field(default=0, ge=0)
     """How many steps with a loss or gradient that is not finite are left out, over the whole run.
-    One more ends the run. Above 0 every step keeps a copy of the weights."""
+    One more ends the run."""
 
     cluster_minutes: float = Field(default=10, gt=0)
     """How many minutes the run waits for a cluster that is large enough."""
@@ -180,13 +180,21 @@ class Config(Section):
     """Determines the initial weights and every batch."""
 
     precision: Precision = "float32"
-    """Keras's dtype policy."""
+    """Keras's dtype policy. `mixed_bfloat16`: convolutions run in bfloat16, those of VGG19 too;
+    weights, losses and outputs stay float32."""
 
-    xla: bool = False
-    """Compile the forward and the backward pass with XLA."""
+    tf32: bool = True
+    """On GPUs that have TF32: float32 convolutions round their inputs to 10 bits of mantissa and
+    run several times faster. `false`: they keep all 23 bits."""
 
-    steps_per_call: int = Field(default=10, ge=1)
-    """Steps in one call of the compiled function."""
+    xla: Literal["auto", True, False] = "auto"
+    """Compile with XLA: with one replica a whole step, which a GPU then takes as one launch; with
+    several replicas without batch normalisation all but Adam. `auto`: on GPUs, where that works."""
+
+    steps_per_call: int | None = Field(default=None, ge=1)
+    """Steps in one call of the compiled function. Between calls Python looks whether to save or to
+    stop, for about a millisecond. By default 50 on GPUs, whose steps take milliseconds, and 10 on
+    the CPU, where a call of 50 would make a stop wait for a minute."""
 
     generator: GeneratorConfig = GeneratorConfig()
     """The generator's size."""
@@ -229,6 +237,13 @@ class Config(Section):
         """Whether some phase does."""
         return any(phase.losses.adversarial for phase in self.phases.values())
 
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether a network that is trained normalises over the batch."""
+        return self.generator.batch_norm or (
+            self.trains_discriminator and self.discriminator.batch_norm
+        )
+
 
 def needed_extractors(config: Config) -> list[VggName]:
     """The VGG features that some phase's loss compares."""
@@ -249,7 +264,14 @@ def fixed_settings(config: Config) -> dict[str, Any]:
     moved makes other runs of the old ones.
     """
     content = config.model_dump(
-        exclude={"xla", "steps_per_call", "checkpoints", "failures", "validation_images"}
+        exclude={
+            "tf32",
+            "xla",
+            "steps_per_call",
+            "checkpoints",
+            "failures",
+            "validation_images",
+        }
     )
     for phase in content["phases"].values():
         del phase["epochs"], phase["steps"]

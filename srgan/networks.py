@@ -49,6 +49,7 @@ def generator(
     filters: int = 64,
     batch_norm: bool = True,
     icnr: bool = False,
+    normalisation: type[keras.Layer] = layers.BatchNormalization,
 ) -> keras.Model:
     """SRResNet: residual blocks at LR size, then a sub-pixel stage for every factor of 2.
 
@@ -56,8 +57,9 @@ def generator(
         scale: Super-resolution factor, a power of two.
         blocks: Residual blocks.
         filters: Feature maps.
-        batch_norm: Batch normalisation, with statistics over all replicas.
+        batch_norm: Batch normalisation.
         icnr: Initialise the sub-pixel convolutions with ICNR.
+        normalisation: The layer that does it, where not Keras's own.
 
     Returns:
         A model from LR [N, h, w, 3] in [0, 1] to SR [N, h * scale, w * scale, 3] in [-1, 1].
@@ -67,13 +69,14 @@ def generator(
     """
     if scale < 2 or scale & (scale - 1):
         raise ValueError(f"the scale must be a power of two from 2, got {scale}")
+    norm = normalisation if batch_norm else None
     lr = keras.Input((None, None, 3), name="lr")
     x = features = _prelu(_conv(lr, filters, 9))
     for _ in range(blocks):
-        block = _prelu(_normalised(_conv(x, filters, 3), batch_norm))
-        block = _normalised(_conv(block, filters, 3), batch_norm)
+        block = _prelu(_normalised(_conv(x, filters, 3), norm))
+        block = _normalised(_conv(block, filters, 3), norm)
         x = layers.Add()([x, block])
-    x = _normalised(_conv(x, filters, 3), batch_norm)
+    x = _normalised(_conv(x, filters, 3), norm)
     x = layers.Add()([features, x])
     for _ in range(scale.bit_length() - 1):
         initializer = ICNR() if icnr else "glorot_uniform"
@@ -84,7 +87,12 @@ def generator(
 
 
 def discriminator(
-    *, hr_crop: int = 96, filters: int = 64, dense: int = 1024, batch_norm: bool = True
+    *,
+    hr_crop: int = 96,
+    filters: int = 64,
+    dense: int = 1024,
+    batch_norm: bool = True,
+    normalisation: type[keras.Layer] = layers.BatchNormalization,
 ) -> keras.Model:
     """Eight convolutions from `filters` to 8 * `filters`, two dense layers, one logit.
 
@@ -93,6 +101,7 @@ def discriminator(
         filters: Feature maps of the first convolution.
         dense: Units of the first dense layer.
         batch_norm: Batch normalisation from the second convolution on.
+        normalisation: As the generator's.
 
     Returns:
         A model from HR or SR [N, hr_crop, hr_crop, 3] in [-1, 1] to logits [N, 1]:
@@ -103,7 +112,7 @@ def discriminator(
     for number in range(1, 8):
         width = filters * 2 ** (number // 2)
         x = _conv(x, width, 3, strides=1 + number % 2)
-        x = _leaky_relu(_normalised(x, batch_norm))
+        x = _leaky_relu(_normalised(x, normalisation if batch_norm else None))
     x = layers.Flatten()(x)
     x = _leaky_relu(layers.Dense(dense)(x))
     logit = layers.Dense(1, dtype=_output_dtype(), name="logit")(x)
@@ -127,12 +136,8 @@ def _conv(
     )(x)
 
 
-def _normalised(x: keras.KerasTensor, batch_norm: bool) -> keras.KerasTensor:
-    if not batch_norm:
-        return x
-    # Without it the replicas' moving statistics differ. Only TensorFlow's backend supports it.
-    synchronized = keras.backend.backend() == "tensorflow"
-    return layers.BatchNormalization(synchronized=synchronized)(x)
+def _normalised(x: keras.KerasTensor, layer: type[keras.Layer] | None) -> keras.KerasTensor:
+    return layer()(x) if layer else x
 
 
 def _prelu(x: keras.KerasTensor) -> keras.KerasTensor:

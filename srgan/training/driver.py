@@ -252,10 +252,7 @@ def plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
             f"batch.global_batch {config.batch.global_batch}: leaves nothing for some of "
             f"{replicas} replicas; raise it, or lower --num-workers or --gpus-per-worker"
         )
-    normalised = config.generator.batch_norm or (
-        config.trains_discriminator and config.discriminator.batch_norm
-    )
-    if config.xla and replicas > 1 and normalised:
+    if config.xla and config.xla != "auto" and replicas > 1 and config.has_batch_norm:
         raise UserError(
             f"xla: cannot compile batch normalisation over {replicas} replicas; set xla to false, "
             "or generator.batch_norm and discriminator.batch_norm"

@@ -25,6 +25,7 @@ from srgan.training.state import (
     state_arrays,
 )
 from srgan.training.step import TrainCall, make_train_call, shown_terms, term_names
+from srgan.training.strategy import steps_per_call, uses_xla
 from srgan.training.totals import EpochTotals
 from srgan.training.training_log import TrainingLog
 from srgan.vgg import FeatureExtractor
@@ -52,12 +53,15 @@ class Loop:
         patches: PatchSet,
         saver: Saver | None,
         stop: StopRequest,
+        gpus: int,
     ) -> None:
         """Takes what the worker has set up; only the first worker has a `saver`."""
         self._config, self._strategy = config, strategy
         self._networks, self._extractors = networks, extractors
         self._phases, self._batches, self._patches = phases, batches, patches
         self._saver = saver
+        self._xla = uses_xla(config, gpus=gpus, replicas=strategy.num_replicas_in_sync)
+        self._steps_per_call = steps_per_call(config, gpus=gpus)
         self._requester = Requester(
             stop, every_minutes=config.checkpoints.every_minutes, is_first=saver is not None
         )
@@ -87,7 +91,13 @@ class Loop:
         Raises:
             NonFiniteError: Naming the term and the step; what was being saved is saved.
         """
-        self._log.begin(self._config, self._strategy, patches=len(self._patches), step=self._step)
+        self._log.begin(
+            self._config,
+            self._strategy,
+            xla=self._xla,
+            patches=len(self._patches),
+            step=self._step,
+        )
         self._counted = time.monotonic()
         current = phase_of(self._phases, self._step)
         state = self._state or self._begin(current)
@@ -118,7 +128,7 @@ class Loop:
         self._first_call_is_due = True
         iterator = iter(self._distributed_batches(self._step, phase.stop))
         train_call = make_train_call(
-            self._strategy, state, self._config, phase.config, self._extractors
+            self._strategy, state, self._config, phase.config, self._extractors, xla=self._xla
         )
         for epoch in range(phase.epoch_of(self._step), phase.epochs + 1):
             stop = phase.epoch_stop(epoch)
@@ -143,7 +153,7 @@ class Loop:
         self, phase: Phase, train_call: TrainCall, iterator: Iterator[Any], stop: int
     ) -> Requests:
         """Trains some steps, at most to `stop`. Returns what the workers ask for then."""
-        count = min(self._config.steps_per_call, stop - self._step)
+        count = min(self._steps_per_call, stop - self._step)
         every = self._config.checkpoints.every_steps
         if every:
             count = min(count, every - self._step % every)

@@ -9,6 +9,8 @@ import numpy as np
 
 from srgan.config import Config, PhaseConfig, Precision
 from srgan.networks import discriminator, generator
+from srgan.training.adam import FusedAdam
+from srgan.training.batch_norm import SyncBatchNormalization
 from srgan.training.checkpoint import Arrays
 from srgan.training.failures import DamagedCheckpointError
 
@@ -34,10 +36,10 @@ class TrainState(NamedTuple):
     """
 
     generator: keras.Model
-    generator_optimizer: keras.optimizers.Optimizer
+    generator_optimizer: FusedAdam
     average: keras.Model | None
     discriminator: keras.Model | None
-    discriminator_optimizer: keras.optimizers.Optimizer | None
+    discriminator_optimizer: FusedAdam | None
 
 
 @contextmanager
@@ -59,13 +61,16 @@ def build_networks(config: Config, *, scale: int) -> Networks:
     The weights depend on the configuration's seed alone, their types on `dtype_policy`.
     """
     keras.utils.set_random_seed(config.seed)
-    network = generator(scale=scale, **config.generator.model_dump())
+    normalised: dict[str, Any] = {"normalisation": SyncBatchNormalization}
+    network = generator(scale=scale, **config.generator.model_dump(), **normalised)
     opponent = None
     if config.trains_discriminator:
-        opponent = discriminator(hr_crop=config.batch.hr_crop, **config.discriminator.model_dump())
+        opponent = discriminator(
+            hr_crop=config.batch.hr_crop, **config.discriminator.model_dump(), **normalised
+        )
     average = None
     if config.generator_average:
-        average = generator(scale=scale, **config.generator.model_dump())
+        average = generator(scale=scale, **config.generator.model_dump(), **normalised)
         average.set_weights(network.get_weights())
     return Networks(network, average, opponent)
 
@@ -93,7 +98,7 @@ def begin_phase(networks: Networks, phase: PhaseConfig, *, steps: int) -> TrainS
     )
 
 
-def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> keras.optimizers.Optimizer:
+def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> FusedAdam:
     schedules = keras.optimizers.schedules
     rate = phase.learning_rate
     schedule: Any = rate.initial
@@ -104,7 +109,7 @@ def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> keras.op
             [(steps + 1) // 2 - 1], [rate.initial, rate.initial / 10]
         )
     # With a fixed name: Keras's own would count the phases that this process has begun.
-    optimizer = keras.optimizers.Adam(schedule, beta_1=0.9, name=f"{network.name}_adam")
+    optimizer = FusedAdam(schedule, beta_1=0.9, name=f"{network.name}_adam")
     optimizer.build(network.trainable_variables)
     return optimizer
 

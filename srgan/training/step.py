@@ -1,5 +1,6 @@
 """One training step on every replica, and several of them in one compiled call."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from srgan import losses
 from srgan.config import Config, LossWeights, PhaseConfig
+from srgan.training.adam import FusedAdam, assign
 from srgan.training.state import TrainState
 from srgan.vgg import FeatureExtractor
 
@@ -38,13 +40,10 @@ def make_train_call(
     config: Config,
     phase: PhaseConfig,
     extractors: Mapping[str, FeatureExtractor],
+    *,
+    xla: bool = False,
 ) -> TrainCall:
     """Compiles a phase's step.
-
-    The generator and the discriminator are updated at the same time, from one forward pass of
-    each: the adversarial gradient goes through the discriminator as it was before the step. The
-    losses are divided by the global batch, and Keras's optimizers sum the gradients of the
-    replicas.
 
     Args:
         strategy: Runs the step on every replica.
@@ -52,29 +51,20 @@ def make_train_call(
         config: The experiment.
         phase: Its losses.
         extractors: By term, those that the losses need.
+        xla: Compile with XLA: on one replica the whole step, which is then one launch; on several
+            all but the sums over replicas and what follows them.
 
     Returns:
         A function (distributed iterator of uint8 LR/HR, number of steps, this worker's requests
         float64 [n]) -> CallResult. With `failures.skip_steps` a step whose terms are not all
         finite changes nothing; otherwise it changes the state like any other.
     """
-    names = term_names(phase.losses)
-    differentiate = _make_differentiate(state, config, phase.losses, extractors)
-    if config.xla:
-        differentiate = tf.function(differentiate, jit_compile=True)
-    trained = _trained(state)
     replicas = strategy.num_replicas_in_sync
-
-    def replica_step(lr: tf.Tensor, hr: tf.Tensor) -> tf.Tensor:
-        terms, *gradients = differentiate(lr, hr)
-        for (network, optimizer), gradient in zip(trained.values(), gradients, strict=True):
-            if phase.clip_norm:
-                gradient = _clip(gradient, phase.clip_norm, replicas)  # noqa: PLW2901
-            optimizer.apply(gradient, network.trainable_variables)
-        return terms
+    replica_step = Step(state, config, phase, extractors, replicas=replicas, xla=xla).run
+    columns = len(term_names(phase.losses))
 
     def train_call(iterator: Iterator[Any], steps: tf.Tensor, requests: tf.Tensor) -> CallResult:
-        rows = tf.TensorArray(tf.float64, steps, element_shape=[len(names)])
+        rows = tf.TensorArray(tf.float64, steps, element_shape=[columns])
         waited = tf.zeros((), tf.float64)
         for index in tf.range(steps):
             asked = tf.timestamp()
@@ -82,20 +72,175 @@ def make_train_call(
                 batch = next(iterator)
             with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
                 waited += tf.timestamp() - asked
-            before = _copies(strategy, state) if config.failures.skip_steps else []
-            row = strategy.reduce("SUM", strategy.run(replica_step, args=batch), axis=None)
-            if state.average:
-                _average(strategy, state, config.generator_average)
-            if config.failures.skip_steps:
-                good = tf.reduce_all(tf.math.is_finite(row))
-                for variable, value in before:
-                    variable.assign(tf.where(good, variable, value))
-            rows = rows.write(index, row)
+            row = strategy.run(replica_step, args=batch)
+            rows = rows.write(index, strategy.experimental_local_results(row)[0])
         asked_for = strategy.reduce("SUM", strategy.run(tf.identity, args=(requests,)), axis=None)
         return CallResult(rows.stack(), waited, asked_for)
 
     compiled: TrainCall = tf.function(train_call)
     return compiled
+
+
+class Step:
+    """One step of one replica: the paper's algorithm (Ledig et al. 2017, section 2).
+
+    Attributes:
+        run: A function (LR, HR) -> terms, as `_replica_step`.
+    """
+
+    def __init__(
+        self,
+        state: TrainState,
+        config: Config,
+        phase: PhaseConfig,
+        extractors: Mapping[str, FeatureExtractor],
+        *,
+        replicas: int,
+        xla: bool,
+    ) -> None:
+        """Takes what `make_train_call` takes."""
+        self._state, self._config, self._phase = state, config, phase
+        self._replicas = replicas
+        self._pixel_terms = _pixel_terms(extractors)
+        self._names = term_names(phase.losses)
+        self._trained: list[tuple[keras.Model, FusedAdam]] = [
+            (state.generator, state.generator_optimizer)
+        ]
+        self._discriminator = state.discriminator if state.discriminator_optimizer else None
+        if self._discriminator and state.discriminator_optimizer:
+            self._trained.append((self._discriminator, state.discriminator_optimizer))
+        self.run, self._differentiate = self._replica_step, self._gradients
+        if xla and replicas == 1:
+            self.run = tf.function(self._replica_step, jit_compile=True)
+        elif xla:
+            self._differentiate = tf.function(self._gradients, jit_compile=True)
+
+    def _replica_step(self, lr: tf.Tensor, hr: tf.Tensor) -> tf.Tensor:
+        """Updates this replica's copies of the state.
+
+        Args:
+            lr: uint8 [N, h, w, 3], this replica's part of the global batch.
+            hr: uint8 [N, H, W, 3].
+
+        Returns:
+            float64 [terms]: means over the global batch, in the order of `term_names`.
+        """
+        may_skip = self._config.failures.skip_steps > 0
+        before = [(one, tf.identity(one.value)) for one in self._statistics() if may_skip]
+        terms, gradient = self._differentiate(lr, hr)
+        if self._replicas > 1:
+            context = tf.distribute.get_replica_context()
+            terms = context.all_reduce(tf.distribute.ReduceOp.SUM, terms)
+            gradient = context.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
+        parts = tf.split(gradient, [_size(network) for network, _ in self._trained])
+        finite = [tf.reduce_all(tf.math.is_finite(part)) for part in parts]
+        terms = tf.concat(
+            [terms, [tf.where(one, tf.zeros((), terms.dtype), float("nan")) for one in finite]], 0
+        )
+        if may_skip:
+            good = tf.reduce_all(tf.math.is_finite(terms))
+            tf.cond(good, lambda: self._update(parts), lambda: None)
+            for variable, value in before:
+                assign(variable, tf.where(good, variable.value, value))
+        else:
+            self._update(parts)
+        return terms
+
+    def _gradients(self, lr: tf.Tensor, hr: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The terms and the gradients of this replica's part of the batch.
+
+        The discriminator's tape begins after SR: its loss has no gradient in the generator. The
+        adversarial loss goes through the discriminator as it was before the step.
+
+        Returns:
+            Terms, float64 [terms without those of gradients]; and the gradients of all networks
+            that the phase trains, end to end, [parameters]. Both are sums over this replica's
+            patches, divided by the global batch.
+        """
+        state, weights = self._state, self._phase.losses.active
+        dtype = state.generator.output.dtype
+        inputs = tf.cast(lr, dtype) / 255
+        targets = tf.cast(hr, dtype) / 127.5 - 1
+        terms: dict[str, tf.Tensor] = {}
+        with tf.GradientTape() as generator_tape:
+            sr = state.generator(inputs, training=True)
+            if self._discriminator:
+                with tf.GradientTape() as discriminator_tape:
+                    hr_logits = self._discriminator(targets, training=True)
+                    sr_logits = self._discriminator(sr, training=True)
+                    terms["discriminator_loss"] = self._mean(
+                        losses.discriminator(hr_logits, sr_logits)
+                    )
+                terms["adversarial"] = self._mean(losses.adversarial(sr_logits))
+            for name, term in self._pixel_terms.items():
+                if name in weights:
+                    terms[name] = self._mean(term(targets, sr))
+            terms["generator_loss"] = tf.add_n(
+                [factor * tf.cast(terms[name], dtype) for name, factor in weights.items()]
+            )
+        gradients = generator_tape.gradient(
+            terms["generator_loss"], state.generator.trainable_variables
+        )
+        if self._discriminator:
+            gradients += discriminator_tape.gradient(
+                terms["discriminator_loss"], self._discriminator.trainable_variables
+            )
+            terms |= {
+                "d_hr": self._mean(tf.sigmoid(hr_logits)),
+                "d_sr": self._mean(tf.sigmoid(sr_logits)),
+            }
+        shift = tf.reduce_mean((sr + 1) / 2, (1, 2)) - tf.reduce_mean(inputs, (1, 2))
+        for channel, colour in enumerate(("red", "green", "blue")):
+            terms[f"shift_{colour}"] = self._mean(shift[:, channel])
+        named = self._names[: -len(self._trained)]
+        return (
+            tf.stack([tf.cast(terms[name], tf.float64) for name in named]),
+            tf.concat([tf.reshape(gradient, [-1]) for gradient in gradients], 0),
+        )
+
+    def _mean(self, values: tf.Tensor) -> tf.Tensor:
+        """The sum over replicas of this is the mean over the global batch."""
+        return tf.reduce_sum(values) / self._config.batch.global_batch
+
+    def _update(self, parts: Sequence[tf.Tensor]) -> None:
+        """Adam's updates by the gradients of the whole batch, [parameters] of each network."""
+        for part, (network, optimizer) in zip(parts, self._trained, strict=True):
+            gradient = part
+            if self._phase.clip_norm:
+                gradient, _ = tf.clip_by_global_norm([part], self._phase.clip_norm)
+                (gradient,) = gradient
+            variables = network.trainable_variables
+            pieces = tf.split(gradient, [math.prod(variable.shape) for variable in variables])
+            optimizer.apply_sum(
+                [
+                    tf.reshape(piece, one.shape)
+                    for piece, one in zip(pieces, variables, strict=True)
+                ],
+                variables,
+            )
+        if self._state.average:
+            self._average()
+
+    def _average(self) -> None:
+        """The average becomes decay * itself + (1 - decay) * generator, BN statistics too."""
+        assert self._state.average is not None
+        assert self._config.generator_average is not None
+        decay = self._config.generator_average
+        pairs = zip(self._state.average.variables, self._state.generator.variables, strict=True)
+        for average, variable in pairs:
+            # Every variable has a floating type: these networks draw no random numbers.
+            assign(average, decay * average.value + (1 - decay) * variable.value)
+
+    def _statistics(self) -> list[Any]:
+        """The moving averages that the forward pass changes."""
+        return [
+            variable for network, _ in self._trained for variable in network.non_trainable_variables
+        ]
+
+
+def _size(network: keras.Model) -> int:
+    """Its trainable parameters."""
+    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
 
 
 def term_names(weights: LossWeights) -> list[str]:
@@ -118,68 +263,6 @@ def shown_terms(weights: LossWeights) -> list[str]:
     return [*weights.active, *(("d_hr", "d_sr") if weights.adversarial else ())]
 
 
-def _make_differentiate(
-    state: TrainState,
-    config: Config,
-    weights: LossWeights,
-    extractors: Mapping[str, FeatureExtractor],
-) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """A function (LR, HR) -> (terms float64 [n], a list of gradients for every network)."""
-    dtype = state.generator.output.dtype
-    names = term_names(weights)
-    factors = weights.active
-    pixel_terms = _pixel_terms(extractors)
-    trained = _trained(state)
-    global_batch = config.batch.global_batch
-
-    def mean(values: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(values) / global_batch
-
-    def differentiate(lr: tf.Tensor, hr: tf.Tensor) -> Any:
-        inputs = tf.cast(lr, dtype) / 255
-        targets = tf.cast(hr, dtype) / 127.5 - 1
-        with tf.GradientTape(persistent=state.discriminator_optimizer is not None) as tape:
-            sr = state.generator(inputs, training=True)
-            terms = {
-                name: mean(term(targets, sr))
-                for name, term in pixel_terms.items()
-                if name in factors
-            }
-            if state.discriminator_optimizer:
-                assert state.discriminator is not None
-                hr_logits = state.discriminator(targets, training=True)
-                sr_logits = state.discriminator(sr, training=True)
-                terms["adversarial"] = mean(losses.adversarial(sr_logits))
-                terms["discriminator_loss"] = mean(losses.discriminator(hr_logits, sr_logits))
-            terms["generator_loss"] = tf.add_n(
-                [factor * tf.cast(terms[name], dtype) for name, factor in factors.items()]
-            )
-        if state.discriminator_optimizer:
-            terms |= {"d_hr": mean(tf.sigmoid(hr_logits)), "d_sr": mean(tf.sigmoid(sr_logits))}
-        shift = tf.reduce_mean((sr + 1) / 2, (1, 2)) - tf.reduce_mean(inputs, (1, 2))
-        for channel, name in enumerate(("shift_red", "shift_green", "shift_blue")):
-            terms[name] = mean(shift[:, channel])
-        gradients = []
-        for name, (network, _) in trained.items():
-            gradient = tape.gradient(terms[f"{name}_loss"], network.trainable_variables)
-            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in gradient])
-            terms[_GRADIENT.format(name)] = tf.where(finite, 0.0, float("nan"))
-            gradients.append(gradient)
-        return tf.stack([tf.cast(terms[name], tf.float64) for name in names]), *gradients
-
-    return differentiate
-
-
-def _trained(
-    state: TrainState,
-) -> dict[str, tuple[keras.Model, keras.optimizers.Optimizer]]:
-    """The networks that the phase trains, each with its optimizer, by name."""
-    trained = {"generator": (state.generator, state.generator_optimizer)}
-    if state.discriminator_optimizer:
-        trained["discriminator"] = (state.discriminator, state.discriminator_optimizer)
-    return trained
-
-
 def _pixel_terms(
     extractors: Mapping[str, FeatureExtractor],
 ) -> dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
@@ -195,48 +278,3 @@ def _pixel_terms(
         "vgg54": content("vgg54"),
         "total_variation": lambda _, sr: losses.total_variation(sr),
     }
-
-
-def _clip(gradient: list[tf.Tensor], norm: float, replicas: int) -> list[tf.Tensor]:
-    """Scales the sum over all replicas to a global norm of at most `norm`.
-
-    Returns:
-        A replica's share of it, since the optimizer sums the replicas' gradients again. Keras's
-        own clipping would scale each replica's gradient, and depend on their number.
-    """
-    context = tf.distribute.get_replica_context()
-    total = context.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
-    clipped, _ = tf.clip_by_global_norm(total, norm)
-    return [value / replicas for value in clipped]
-
-
-def _components(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> list[tf.Variable]:
-    """This process's copies of mirrored variables."""
-    return [
-        component
-        for variable in variables
-        for component in strategy.experimental_local_results(variable.value)
-    ]
-
-
-def _copies(
-    strategy: tf.distribute.Strategy, state: TrainState
-) -> list[tuple[tf.Variable, tf.Tensor]]:
-    """The state's variables with their values."""
-    owners = [owner for owner in state if owner is not None]
-    variables = [variable for owner in owners for variable in owner.variables]
-    return [(variable, tf.identity(variable)) for variable in _components(strategy, variables)]
-
-
-def _average(strategy: tf.distribute.Strategy, state: TrainState, decay: float | None) -> None:
-    """The average becomes decay * itself + (1 - decay) * generator, BN statistics too."""
-    assert state.average is not None
-    assert decay is not None
-    pairs = zip(
-        _components(strategy, state.average.variables),
-        _components(strategy, state.generator.variables),
-        strict=True,
-    )
-    for average, value in pairs:
-        # Every variable has a floating type: these networks draw no random numbers.
-        average.assign(decay * average + (1 - decay) * tf.convert_to_tensor(value))

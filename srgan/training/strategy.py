@@ -7,6 +7,9 @@ import ray
 import tensorflow as tf
 
 from data_pipeline.platform.errors import UserError
+from srgan.config import Config
+
+_SECONDS_FOR_A_SUM = 600.0
 
 
 def configure_devices(gpus: int) -> None:
@@ -51,9 +54,46 @@ def make_strategy(workers: int) -> tf.distribute.Strategy:
         workers: Ray Train's; more than one find each other by the TF_CONFIG that Ray set.
     """
     if workers > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        options = communication_options(gpus=len(tf.config.get_visible_devices("GPU")))
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return local_strategy([device.name for device in devices])
+
+
+def communication_options(*, gpus: int) -> tf.distribute.experimental.CommunicationOptions:
+    """How workers sum up: by NCCL where they have GPUs, else by gRPC.
+
+    TensorFlow's own choice is gRPC for GPUs, too. A sum that some worker never joins fails after a
+    time, and does not hang for ever. All workers compile the same, so they come to it together.
+
+    Args:
+        gpus: Of each worker.
+    """
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    return tf.distribute.experimental.CommunicationOptions(
+        implementation=kinds.NCCL if gpus else kinds.RING, timeout_seconds=_SECONDS_FOR_A_SUM
+    )
+
+
+def uses_xla(config: Config, *, gpus: int, replicas: int) -> bool:
+    """Whether steps are compiled with XLA.
+
+    XLA is slower than oneDNN on the CPU. Over several replicas it cannot compile a sum on the CPU;
+    on GPUs nobody tried. So what it compiles there holds no sum, as batch normalisation does.
+
+    Args:
+        config: The experiment.
+        gpus: Of each worker.
+        replicas: Of the run.
+    """
+    if config.xla == "auto":
+        return gpus > 0 and (replicas == 1 or not config.has_batch_norm)
+    return bool(config.xla)
+
+
+def steps_per_call(config: Config, *, gpus: int) -> int:
+    """Steps in one call of the compiled function: the configured number, or the device's."""
+    return config.steps_per_call or (50 if gpus else 10)
 
 
 def local_strategy(devices: list[str]) -> tf.distribute.Strategy:

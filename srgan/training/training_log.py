@@ -27,12 +27,19 @@ class TrainingLog:
         self._last_line = self._begun
 
     def begin(
-        self, config: Config, strategy: tf.distribute.Strategy, *, patches: int, step: int
+        self,
+        config: Config,
+        strategy: tf.distribute.Strategy,
+        *,
+        xla: bool,
+        patches: int,
+        step: int,
     ) -> None:
         """Two lines: devices and batch, epochs and phases. The time left counts from `step` on."""
         self._first_step, self._begun = step, time.monotonic()
         replicas = strategy.num_replicas_in_sync
         global_batch = config.batch.global_batch
+        gpus = any("GPU" in device for device in strategy.extended.worker_devices)
         self._show(
             "%s, %d worker(s), each on %s: %d replica(s), %s per replica, global batch %d, %s",
             type(strategy).__name__.replace("CollectiveAllReduce", "MultiWorkerMirrored"),
@@ -41,7 +48,13 @@ class TrainingLog:
             replicas,
             f"{global_batch / replicas:.4g}",
             global_batch,
-            config.precision + (" and XLA" if config.xla else ""),
+            ", ".join(
+                [
+                    config.precision,
+                    *(["TF32"] if gpus and config.tf32 and config.precision == "float32" else []),
+                    *(["XLA"] if xla else []),
+                ]
+            ),
         )
         self._show(
             "epoch = %d patches / %d = %d steps; %s; starting at step %d",

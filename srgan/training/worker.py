@@ -3,6 +3,7 @@
 from typing import Any
 
 import ray.train
+import tensorflow as tf
 from ray.train.collective import broadcast_from_rank_zero
 
 from data_pipeline.loading.dataset import Batches, check_node_fits
@@ -63,6 +64,7 @@ def train_worker(
             raise JobFailedError(str(error)) from error
         raise
     context = ray.train.get_context()
+    tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
     strategy = make_strategy(context.get_world_size())
     if run.size(CONFIG_KEY) is None:
         raise UserError(
@@ -112,6 +114,7 @@ def train_worker(
             patches=patches,
             saver=saver,
             stop=stop,
+            gpus=gpus,
         )
         if checkpoint:
             loop.restore(checkpoint)

@@ -99,7 +99,9 @@ class Session:
         with self.strategy.scope():
             self.state: TrainState = begin_phase(self.networks, phase, steps=TOTAL_STEPS)
         self.phase, self.term_names = name, term_names(phase.losses)
-        self.call = make_train_call(self.strategy, self.state, self.config, phase, {})
+        self.call = make_train_call(
+            self.strategy, self.state, self.config, phase, {}, xla=self.config.xla is True
+        )
 
     def iterator(self, start: int, stop: int):
         def dataset(context):

@@ -63,7 +63,8 @@ def test_the_demos_head_gives_the_figures_that_were_measured():
         ("phases.pretrain.epoch=4", "'epoch' was unexpected"),
         (f"phases.Gan={LOSSES}", "'Gan' does not match"),
         ("generator.blocks='4'", "'4' is not of type 'integer'"),
-        ("xla=yes", "'yes' is not of type 'boolean'"),
+        ("xla=yes", "'yes' is not one of"),
+        ("failures=yes", "'yes' is not of type 'object'"),
         ("precision=float16", "'float16' is not one of"),
         ("batch.global_batch=0", "0 is less than the minimum of 1"),
     ],
@@ -187,8 +188,11 @@ def test_overrides_are_yaml_1_2(key, text, value):
             "batch.global_batch=0",
             r"batch\.global_batch: input should be greater than or equal to 1",
         ),
-        ("generator.batch_norm=1", r"generator\.batch_norm: input should be a valid boolean"),
-        ("xla=yes", r"xla: input should be a valid boolean \(true or false\), got 'yes'"),
+        (
+            "generator.batch_norm=yes",
+            r"generator\.batch_norm: input should be a valid boolean \(true or false\), got 'yes'",
+        ),
+        ("xla=yes", r"xla: input should be 'auto', True or False, got 'yes'"),
         (
             "precision=float16",
             r"precision: input should be 'float32', 'mixed_bfloat16' or 'float64'",

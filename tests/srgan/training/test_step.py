@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from srgan import losses
+from srgan.training.adam import FusedAdam
 from srgan.training.state import state_arrays
 from tests.srgan.session import Session, config
 
@@ -62,22 +63,24 @@ def test_the_average_does_not_change_the_training(small_data):
         np.testing.assert_array_equal(one, other)
 
 
-def test_clipping_scales_to_the_global_norm():
-    """What the replicas hand on adds up to the clipped sum of their gradients."""
-    from srgan.training.step import _clip
+def test_clipping_scales_to_the_global_norm(small_data, monkeypatch):
+    """Each optimizer gets its network's gradient, scaled down to the norm where it is larger."""
+    norms = {name: tf.Variable(0.0) for name in ("generator_adam", "discriminator_adam")}
+    apply_sum = FusedAdam.apply_sum
 
-    strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-    halves = [tf.constant([3.0, 0.0], tf.float64), tf.constant([[4.0]], tf.float64)]
+    def spy(self, gradients, variables):
+        norms[self.name].assign(tf.linalg.global_norm(gradients))
+        apply_sum(self, gradients, variables)
 
-    def step():
-        index = tf.distribute.get_replica_context().replica_id_in_sync_group
-        own = [half * tf.cast(index, tf.float64) * 2 for half in halves]  # (0, 0) and (6, 8)
-        return _clip(own, 5.0, 2)
-
-    shares = strategy.run(step)
-    totals = [strategy.reduce("SUM", share, axis=None).numpy() for share in shares]
-    np.testing.assert_allclose(totals[0], [3.0, 0.0], rtol=1e-6)  # of norm 10, made 5
-    np.testing.assert_allclose(totals[1], [[4.0]], rtol=1e-6)
+    monkeypatch.setattr(FusedAdam, "apply_sum", spy)
+    Session(small_data, config("float32", "true"), 1, "gan").train(0, 1)
+    whole = [float(norm) for norm in norms.values()]
+    limit = sum(whole) / 2
+    settings = config("float32", "true", phase=f"clip_norm: {limit}")
+    Session(small_data, settings, 1, "gan").train(0, 1)
+    clipped = [float(norm) for norm in norms.values()]
+    np.testing.assert_allclose(clipped, np.minimum(whole, limit), rtol=1e-5)
+    assert min(whole) < 0.9 * limit
 
 
 @pytest.fixture
