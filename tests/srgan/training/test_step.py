@@ -1,6 +1,7 @@
 """What a step can do besides: averages, clipping, skipping, XLA, half precision."""
 
 import os
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.step_graph import traced_operations
 from srgan import losses
 from srgan.training.adam import FusedAdam
 from srgan.training.state import state_arrays
@@ -129,10 +131,47 @@ def test_being_ready_to_skip_does_not_change_the_training(small_data):
     np.testing.assert_array_equal(flat(plain.networks.generator), flat(ready.networks.generator))
 
 
+def traced(session: Session) -> Counter[str]:
+    iterator = session.iterator(0, 4)
+    return traced_operations(session.call, (iterator, tf.constant(1), tf.zeros(3, tf.float64)))
+
+
+@pytest.mark.parametrize(
+    ("phase", "batch_norm", "sums"),
+    [
+        # A layer of batch normalisation forward, and once for each way back through it; the
+        # generator has 3, and the discriminator 7 on HR, on SR for itself and for the generator.
+        ("pretrain", "true", 3 * 2),
+        ("gan", "true", 3 * 2 + 7 * (2 + 3)),
+        ("pretrain", "false", 0),
+        ("gan", "false", 0),
+    ],
+)
+def test_a_step_sums_over_replicas_no_more_than_it_must(small_data, phase, batch_norm, sums):
+    """Besides batch normalisation: the terms, and all gradients at once.
+
+    With the paper's 33 layers in the generator these are 68 and 103.
+    """
+    session = Session(small_data, config("float32", batch_norm), 2, phase)
+    found = sum(count for name, count in traced(session).items() if "Collective" in name)
+    assert found == 2 * (sums + 2)  # both replicas'
+
+
 @pytest.mark.parametrize("phase", ["pretrain", pytest.param("gan", marks=pytest.mark.slow)])
 def test_xla_gives_equal_results(small_data, phase):
     """Within the rounding of float32 sums in another order."""
     compiled = Session(small_data, config("float32", "true", more="xla: true"), 1, phase)
+    iterator = compiled.iterator(0, 4)
+    function = compiled.call.get_concrete_function(
+        iterator, tf.constant(1), tf.zeros(3, tf.float64)
+    )
+    (body,) = [
+        one
+        for one in function.graph.as_graph_def().library.function
+        if "body" in one.signature.name
+    ]
+    assert [node.op for node in body.node_def if "Conv" in node.op or "Adam" in node.op] == []
+    assert len([node for node in body.node_def if "PartitionedCall" in node.op]) == 1
     other = compiled.terms(0, 3)
     for name, values in plain_terms(small_data, phase).items():
         np.testing.assert_allclose(other[name], values, rtol=1e-3, atol=1e-5, err_msg=name)

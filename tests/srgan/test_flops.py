@@ -1,0 +1,58 @@
+"""FLOPs of the paper's networks, and what share of a GPU's peak they are."""
+
+import keras
+import pytest
+
+from srgan.flops import forward_flops, peak_flops, step_flops
+from srgan.networks import discriminator, generator
+from srgan.vgg import extractor_flops
+
+
+def convolution(side: int, kernel: int, inputs: int, outputs: int) -> int:
+    return 2 * side**2 * kernel**2 * inputs * outputs
+
+
+def test_a_patch_of_96_pixels_with_the_papers_networks():
+    """By hand, layer by layer."""
+    blocks = 33 * convolution(24, 3, 64, 64)
+    stages = convolution(24, 3, 64, 256) + convolution(48, 3, 64, 256)
+    expected = convolution(24, 9, 3, 64) + blocks + stages + convolution(96, 9, 64, 3)
+    of_generator = forward_flops(generator(), 24, 24)
+    assert of_generator == expected
+    widths = [(96, 3, 64), (48, 64, 64), (48, 64, 128), (24, 128, 128), (24, 128, 256)]
+    widths += [(12, 256, 256), (12, 256, 512), (6, 512, 512)]
+    expected = sum(convolution(side, 3, *channels) for side, *channels in widths)
+    expected += 2 * (6 * 6 * 512 * 1024 + 1024)
+    of_discriminator = forward_flops(discriminator(), 96, 96)
+    assert of_discriminator == expected
+    assert step_flops(generator=of_generator) / 1e9 == pytest.approx(7.65, abs=0.02)
+    assert step_flops(generator=0, discriminator=of_discriminator) / 1e9 == pytest.approx(
+        12.3, abs=0.1
+    )
+    of_vgg54 = extractor_flops("vgg54", 96)
+    assert step_flops(generator=0, extractors=[of_vgg54]) / 1e9 == pytest.approx(21.5, abs=0.1)
+
+
+def test_vggs_flops_are_those_of_its_layers():
+    vgg19 = keras.applications.VGG19(include_top=False, weights=None, input_shape=(None, None, 3))
+    for name, layer in (("vgg22", "block2_conv2"), ("vgg54", "block5_conv4")):
+        network = keras.Model(vgg19.input, vgg19.get_layer(layer).output)
+        assert extractor_flops(name, 48) == forward_flops(network, 48, 48)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "tf32", "teraflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", "mixed_bfloat16", True, 989.4),
+        ("NVIDIA H100 PCIe", "mixed_bfloat16", True, 756.0),
+        ("NVIDIA H200", "float32", True, 494.7),
+        ("NVIDIA A100-SXM4-40GB", "float32", False, 19.5),
+        ("NVIDIA A10G", "float32", True, 35.0),
+    ],
+)
+def test_the_peak_is_the_data_sheets(device, precision, tf32, teraflops):
+    assert peak_flops(device, precision, tf32=tf32) == teraflops * 1e12
+
+
+def test_an_unknown_device_has_no_peak():
+    assert peak_flops("cpu", "float32", tf32=True) is None
