@@ -87,6 +87,7 @@ def seconds_per_step(
         `milliseconds` of a step, `seconds_to_compile`, `peak_bytes` of the device (0 on the CPU).
     """
     torch.manual_seed(0)
+    torch.compiler.reset()  # else the second batch size compiles for sizes that vary
     torch.backends.cudnn.benchmark = True
     layout = {"memory_format": torch.channels_last}
 
@@ -100,7 +101,7 @@ def seconds_per_step(
         networks += [place(_discriminator(hr_crop, **sizes["discriminator"])), place(_vgg54())]
         adams.append(torch.optim.Adam(networks[1].parameters(), 1e-4, fused=True))
 
-    @torch.compile  # type: ignore[untyped-decorator]
+    @torch.compile(dynamic=False)  # type: ignore[untyped-decorator]
     def generator_loss(lr: Any, hr: Any) -> tuple[Any, Any]:
         with torch.autocast(device, torch.bfloat16):
             sr = networks[0](lr)
@@ -111,7 +112,7 @@ def seconds_per_step(
             adversarial = functional.softplus(-discriminate(sr).float()).mean()
         return content + 1e-3 * adversarial, sr
 
-    @torch.compile  # type: ignore[untyped-decorator]
+    @torch.compile(dynamic=False)  # type: ignore[untyped-decorator]
     def discriminator_loss(sr: Any, hr: Any) -> Any:
         with torch.autocast(device, torch.bfloat16):
             hr_logits, sr_logits = networks[1](hr).float(), networks[1](sr).float()

@@ -28,7 +28,7 @@ def run(name: str, *arguments: str) -> dict:
 def checked(name: str, output: str) -> dict:
     """The last line's object; its figures are those of the recorded result, and sane numbers."""
     result = json.loads(output.splitlines()[-1])
-    if (RESULTS / f"{name}.json").exists() and name != "baselines":
+    if (RESULTS / f"{name}.json").exists() and name not in ("baselines", "gpu"):
         recorded = json.loads((RESULTS / f"{name}.json").read_text())
         assert names(result) == names(recorded)
     for path, number in numbers(result):
@@ -118,6 +118,37 @@ def test_evaluate():
     result = run("evaluate", "--images=2", "--scored=1", "--size=204x136")
     assert result["baseline_images"] == 2
     assert result["large_image_peak_megabytes"] > 50
+
+
+@pytest.mark.slow
+def test_step_graph(small_data):
+    """One block: a launch a step with XLA, fewer operations without, 8 and 43 sums."""
+    result = run("step_graph", str(small_data), "--blocks=1")
+    for phase, sums in (("pretrain", 8), ("gan", 43)):
+        assert result[f"{phase}_1_xla"]["operations"] < 20
+        assert result[f"{phase}_1_plain"]["operations"] > 200
+        assert result[f"{phase}_1_plain"]["sums_per_replica"] == 0
+        assert result[f"{phase}_2_plain"]["sums_per_replica"] == sums
+
+
+@pytest.mark.slow
+def test_gpu(monkeypatch):
+    """On the CPU, all but the peer, which needs PyTorch."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    sizes = ["--hr-crop=32", "--blocks=1", "--filters=4", "--dense=8", "--lr-size=20x14"]
+    steps = ["--batches=2", "--steps=2", "--quality-steps=4,8"]
+    result = run("gpu", "--parts=steps,upscale,quality", *sizes, *steps)
+    recorded = json.loads((RESULTS / "gpu.json").read_text())
+    assert recorded.keys() - result.keys() == {"peer"}
+    figures = result["steps"]["gan_mixed_bfloat16_2"]
+    assert figures.keys() | {"mfu"} == recorded["steps"]["gan_mixed_bfloat16_16"].keys()
+    assert figures["milliseconds"] > 0
+    for seed in range(3):
+        full, half = (
+            result["quality"][f"pretrain_{precision}_4_steps_seed_{seed}"]["loss"]
+            for precision in ("float32", "mixed_bfloat16")
+        )
+        assert half == pytest.approx(full, rel=0.02)
 
 
 @pytest.mark.slow
