@@ -223,6 +223,7 @@ def _peer(args: argparse.Namespace) -> dict[str, Any]:
     for phase in LOSSES:
         for batch in map(int, args.batches.split(",")):
             name = f"{phase}_mixed_bfloat16_{batch}"
+            torch.compiler.reset()  # else it compiles the second batch for sizes that vary
             found[name] = seconds_per_step(
                 gan=phase == "gan",
                 batch=batch,

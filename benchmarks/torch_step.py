@@ -87,7 +87,6 @@ def seconds_per_step(
         `milliseconds` of a step, `seconds_to_compile`, `peak_bytes` of the device (0 on the CPU).
     """
     torch.manual_seed(0)
-    torch.compiler.reset()  # else the second batch size compiles for sizes that vary
     torch.backends.cudnn.benchmark = True
     layout = {"memory_format": torch.channels_last}
 
