@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no
 
 ADDRESS ?= http://127.0.0.1:8265
 
-.PHONY: help setup demo test test-slow test-soak lint clean
+.PHONY: help setup demo test test-slow test-soak test-gpu-image lint clean
 .PHONY: submit-prepare submit-train submit-evaluate
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test   all tests but the slow ones"
 	@echo "make test-slow   those: stops, lost nodes, Ceph, a cluster that jobs are submitted to"
 	@echo "make test-soak   repeats of what another test shows once: many random kills, all of Ceph"
+	@echo "make test-gpu-image   whether TensorFlow finds CUDA's real packages; downloads gigabytes"
 	@echo "make lint   formatter, linter and types"
 	@echo "make submit-prepare, submit-train, submit-evaluate ARGS=\"...\"   on the cluster at ADDRESS ($(ADDRESS))"
 	@echo "make setup  only the .venv, which the others make for themselves"
@@ -50,6 +51,9 @@ test-slow: setup
 
 test-soak: setup
 	$(PYTEST) -m soak
+
+test-gpu-image: setup
+	$(BIN)/python -m pytest -m gpu_image tests/data_pipeline/platform/test_cuda.py
 
 lint: setup
 	$(BIN)/ruff format --check .

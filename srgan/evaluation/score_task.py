@@ -4,13 +4,11 @@ The images are made by the baselines or by a generator. Networks are imported wh
 the baselines need none.
 """
 
-import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
-
 from data_pipeline.images import Image, encode_png
+from data_pipeline.platform.devices import use_devices
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import GeneratorConfig
@@ -69,9 +67,10 @@ def score_images(task: ScoreTask) -> list[ScoredImage]:
     A generator's SR images are written to `sr/<generator>/<image>.png`.
 
     Raises:
-        UserError: If the generator cannot be used, or images cannot: with a line for each.
+        UserError: If the generator cannot be used, or images cannot: with a line for each; if
+            TensorFlow does not see the task's GPUs.
     """
-    _keep_to_resources(task)
+    use_devices(cpus=task.cpus, gpus=task.gpus)
     network = _network_of(task)
     scored: list[ScoredImage] = []
     problems: list[str] = []
@@ -88,19 +87,6 @@ def score_images(task: ScoreTask) -> list[ScoredImage]:
 def sr_key(generator: str, image: str) -> str:
     """Key of an SR image in an evaluation."""
     return f"sr/{generator}/{image}.png"
-
-
-def _keep_to_resources(task: ScoreTask) -> None:
-    """Keeps OpenCV and TensorFlow to the task's cores and GPUs.
-
-    TensorFlow reads these variables when it is first used in this process, and Ray started the
-    process without them: so they are set here, before anything imports TensorFlow. Later tasks of
-    the same process have the same resources.
-    """
-    cv2.setNumThreads(task.cpus)
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(task.cpus)
-    if not task.gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _score_image(task: ScoreTask, network: "keras.Model | None", number: int) -> ScoredImage:

@@ -4,6 +4,7 @@ Ray starts, watches and restarts the workers. It stores nothing: checkpoints are
 """
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -31,6 +32,8 @@ from srgan.training.resources import Workers, cluster_nodes, describe_nodes
 _SECONDS_BETWEEN_RESIZES = 600.0
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +101,7 @@ def fit(
             storage_path="ray-train",
             failure_config=FailureConfig(max_failures=failures.restarts),
             callbacks=[_EndAtFinalFailures(switchboard)],
-            worker_runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2"}},
+            worker_runtime_env={"env_vars": {_LOG_LEVEL: os.environ.get(_LOG_LEVEL, "2")}},
         ),
     )
     attempt = _Attempt(trainer.fit)

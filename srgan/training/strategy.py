@@ -6,7 +6,7 @@ import keras
 import ray
 import tensorflow as tf
 
-from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.devices import use_devices
 from srgan.config import Config
 
 _SECONDS_FOR_A_SUM = 600.0
@@ -15,11 +15,8 @@ _SECONDS_FOR_A_SUM = 600.0
 def configure_devices(gpus: int) -> None:
     """Prepares TensorFlow before its first use in a Ray worker.
 
-    On the CPU it uses as many threads as Ray assigned CPUs, so that a run gives the same bits in
-    every process. GPU memory grows as it is needed.
-
     Args:
-        gpus: GPUs that Ray assigned. Ray hides no GPU from a worker without any, so 0 hides them.
+        gpus: GPUs that Ray assigned.
 
     Raises:
         UserError: If TensorFlow does not see the GPUs.
@@ -31,18 +28,7 @@ def configure_devices(gpus: int) -> None:
         )
     tf.get_logger().setLevel(logging.WARNING)  # it logs every collective operation
     cpus = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
-    if gpus == 0:
-        tf.config.threading.set_intra_op_parallelism_threads(cpus)
-        tf.config.threading.set_inter_op_parallelism_threads(cpus)
-        tf.config.set_visible_devices([], "GPU")
-    found = tf.config.get_visible_devices("GPU")
-    if len(found) != gpus:
-        raise UserError(
-            f"node {ray.util.get_node_ip_address()}: Ray assigned {gpus} GPU(s), TensorFlow sees "
-            f"{len(found)}; install tensorflow[and-cuda] there, or pass --gpus-per-worker 0"
-        )
-    for gpu in found:
-        tf.config.experimental.set_memory_growth(gpu, True)
+    use_devices(cpus=cpus, gpus=gpus)
 
 
 def make_strategy(workers: int) -> tf.distribute.Strategy:
