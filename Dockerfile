@@ -55,8 +55,9 @@ ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility \
 
 FROM ${VARIANT}
 HEALTHCHECK --interval=5m --timeout=1m --start-period=1m CMD ["python", "-c", \
-    "import os, sys, tensorflow as tf; \
+    "import os, sys, srgan, tensorflow as tf; \
+    from data_pipeline.platform.devices import why_no_gpus; \
     gpus = tf.config.list_physical_devices('GPU'); \
     print('TensorFlow', tf.__version__, 'GPUs:', [gpu.name for gpu in gpus]); \
-    needed = os.environ['SRGAN_VARIANT'] == 'gpu'; \
-    sys.exit('error: TensorFlow finds no GPU' if needed and not gpus else 0)"]
+    needed = os.environ['SRGAN_VARIANT'] == 'gpu' and not gpus; \
+    sys.exit(f'error: TensorFlow finds no GPU: {why_no_gpus(1)}' if needed else 0)"]

@@ -130,8 +130,11 @@ class Batches:
         elements = tf.data.Dataset.counter()
         if not endless:
             elements = elements.take((stop - start) * len(replicas))
-        # One thread: a second one would only wait for Python's lock.
-        return elements.map(load_tensors).prefetch(2 * len(replicas))
+        # One thread: a second one would only wait for Python's lock. tf.data would otherwise start
+        # one for each core of the node.
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = 1
+        return elements.map(load_tensors).prefetch(2 * len(replicas)).with_options(options)
 
 
 def _steps_ahead(

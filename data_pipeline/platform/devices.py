@@ -49,14 +49,13 @@ def use_devices(*, cpus: int, gpus: int) -> None:
     if found != gpus:
         where = f"node {ray.util.get_node_ip_address()}"
         raise UserError(
-            f"{where}: Ray assigned {gpus} GPU(s), TensorFlow sees {found}: "
-            + explain_missing_gpus(gpu_facts(), wanted=gpus, needed_cuda=needed_cuda())
+            f"{where}: Ray assigned {gpus} GPU(s), TensorFlow sees {found}: {why_no_gpus(gpus)}"
         )
 
 
-def needed_cuda() -> str | None:
-    """The CUDA that TensorFlow is built with, as "12.5.1"; None if without."""
+def why_no_gpus(wanted: int) -> str:
+    """Why TensorFlow does not see so many GPUs in this process, and the fix."""
     import tensorflow as tf
 
-    version: str | None = tf.sysconfig.get_build_info().get("cuda_version")
-    return version
+    built_with = tf.sysconfig.get_build_info().get("cuda_version")
+    return explain_missing_gpus(gpu_facts(), wanted=wanted, needed_cuda=built_with)

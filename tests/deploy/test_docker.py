@@ -223,7 +223,8 @@ def test_health_check_of_the_cpu_image_passes():
 def test_health_check_of_the_gpu_image_fails_without_a_gpu():
     result = health_check("gpu")
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == "error: TensorFlow finds no GPU"
+    error = result.stderr.splitlines()[-1]
+    assert error == "error: TensorFlow finds no GPU: CUDA_VISIBLE_DEVICES='-1' hides them; unset it"
 
 
 def test_manifests_name_the_images_version_and_user():

@@ -22,12 +22,15 @@ _started: list[subprocess.Popen] = []
 
 
 def start(job: str, *arguments: Any, address: str | None = None) -> subprocess.Popen:
-    """Starts a job in a session of its own; without an address, without this process's Ray."""
+    """Starts a job in a session of its own; without an address, without this process's Ray.
+
+    It fails if its driver asks TensorFlow for devices.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if address:
         environment["RAY_ADDRESS"] = address
     process = subprocess.Popen(
-        [sys.executable, "-m", f"jobs.{job}", *map(str, arguments)],
+        [sys.executable, "-m", "tests.integration.guarded_job", job, *map(str, arguments)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -269,7 +269,7 @@ def test_a_bad_image_is_named_and_what_was_scored_is_kept(small_data, run, tmp_p
 
 def test_all_bad_images_of_one_task_are_named(small_data, run, tmp_path, monkeypatch):
     """As on a GPU, where a task scores several; the error is whole after a way through Ray."""
-    for name in ("TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES"):
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, "")  # the task sets them; they are put back after the test
     shutil.copytree(small_data / "valid/hr", tmp_path / "photos")
     for name in ("ihc", "zgrey"):

@@ -1,12 +1,43 @@
-"""What the driver checks before anything starts."""
+"""What the driver does before anything starts."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from srgan.training.driver import check_run
+from tests.conftest import ROOT
+from tests.integration.guarded_job import OPENED
 from tests.srgan.session import config
+from tests.srgan.test_vgg import random_weights, write_h5
+
+# The driver as `jobs.train` calls it; Ray alone is left out.
+DRIVER = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from unittest import mock
+from srgan.config_file import load_config
+from srgan.training import driver
+from srgan.training.resources import Node
+from tests.integration.guarded_job import check_devices
+data, weights, run = sys.argv[1:]
+settings = [f"vgg_weights={weights}", "batch.hr_crop=32", "phases.pretrain.losses.vgg22=1.0e-3"]
+with mock.patch.multiple(
+    driver, fit=mock.DEFAULT, ray_session=nullcontext, cluster_nodes=lambda: [Node(2, 0)]
+) as patched:
+    driver.train(load_config(Path("configs/demo.yaml"), settings), data, run)
+patched["fit"].assert_called_once()
+check_devices()
+print("prepared")
+import keras
+keras.layers.Dense(1).build((1, 1))  # any layer opens the devices, which must not go unseen
+check_devices()
+"""
 
 
 @pytest.fixture
@@ -43,3 +74,18 @@ def test_generators_whose_checkpoints_are_lost_are_not_trained_over(check, gener
 def test_a_kill_before_the_first_checkpoint_loses_nothing(check):
     _, position = check("pretrain")
     assert position is None
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_it_asks_tensorflow_for_no_device(suffix, small_data, tmp_path):
+    """With weights for the content loss too, which it reads and copies."""
+    weights, run = tmp_path / f"weights.{suffix}", tmp_path / "run"
+    if suffix == "npz":
+        np.savez(weights, **random_weights("vgg22"))
+    else:
+        write_h5(weights, random_weights("vgg22"))
+    command = [sys.executable, "-c", DRIVER, small_data, weights, run]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout == "prepared\n", result.stderr
+    assert result.returncode == OPENED
+    assert (run / "vgg19.npz").exists()
