@@ -3,7 +3,7 @@
 import ctypes
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,40 +110,46 @@ def explain_missing_gpus(facts: GpuFacts, *, wanted: int, needed_cuda: str | Non
         wanted: How many GPUs it should see.
         needed_cuda: The CUDA that TensorFlow is built with, as "12.5.1"; None if without.
     """
+    return next(_reasons(facts, wanted, needed_cuda))
+
+
+def _reasons(facts: GpuFacts, wanted: int, needed_cuda: str | None) -> Iterator[str]:
+    """What is wrong. Each reason can also cause those after it."""
     if needed_cuda is None:
-        return "this TensorFlow is built without CUDA; install tensorflow[and-cuda]"
+        yield "this TensorFlow is built without CUDA; install tensorflow[and-cuda]"
+        return
     needed = f"a driver for CUDA {'.'.join(needed_cuda.split('.')[:2])} or later"
     served = ".".join(map(str, facts.driver_cuda))
     container = "start the container with NVIDIA's runtime, as by docker's --gpus all"
     if facts.visible is not None and facts.visible.strip() in ("", "-1"):
-        return f"{VISIBLE_VARIABLE}={facts.visible!r} hides them; unset it"
+        yield f"{VISIBLE_VARIABLE}={facts.visible!r} hides them; unset it"
     if facts.driver_error and not facts.kernel_driver:
-        return f"no NVIDIA driver runs there ({facts.driver_error}); install {needed}"
-    if facts.driver_error:
-        return (
+        yield f"no NVIDIA driver runs there ({facts.driver_error}); install {needed}"
+    elif facts.driver_error:
+        yield (
             f"driver {facts.kernel_driver} runs there, but its library does not load "
             f"({facts.driver_error}); {container}"
         )
     if not facts.device_files:
-        return f"there is no device file /dev/nvidia0; {container}"
+        yield f"there is no device file /dev/nvidia0; {container}"
     if facts.init_error:
-        return (
+        yield (
             f"CUDA does not start (cuInit: {facts.init_error}; driver "
             f"{facts.kernel_driver}, CUDA {served}); restart the node, or install {needed}"
         )
     if facts.driver_cuda[0] < int(needed_cuda.split(".")[0]):
-        return f"driver {facts.kernel_driver} serves CUDA {served} only; install {needed}"
+        yield f"driver {facts.kernel_driver} serves CUDA {served} only; install {needed}"
     if reasons := [facts.library_errors[name] for name in _NEEDED if name in facts.library_errors]:
-        return (
+        yield (
             f"libraries do not load ({', '.join(reasons)}); install the versions of "
-            "constraints-gpu.txt"
+            "constraints-gpu.txt, or use the gpu image"
         )
     if facts.devices != wanted:
-        return (
+        yield (
             f"with {VISIBLE_VARIABLE}={facts.visible} CUDA shows {facts.devices} of "
             f"{', '.join(facts.device_files)}; start Ray there with the GPUs that CUDA shows"
         )
-    return (
+    yield (
         "driver and libraries are in order, TensorFlow itself refuses; with "
         "TF_CPP_MIN_LOG_LEVEL=0 its log says why"
     )

@@ -7,7 +7,7 @@ OPENED = 99
 
 
 def check_devices() -> None:
-    """Exits with OPENED if this process has asked TensorFlow for its devices, as any tensor does."""
+    """Exits with OPENED if this process has asked TensorFlow for its devices, as tensors do."""
     module = sys.modules.get("tensorflow.python.eager.context")
     context = module and module._context
     if context and (context._physical_devices is not None or context._context_handle):

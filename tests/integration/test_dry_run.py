@@ -95,7 +95,9 @@ def test_a_node_whose_tensorflow_sees_no_gpu_does_not_train_on_its_cpu(given):
         error = refusal(start("train", *given[:-1], address=cluster.address))
     finally:
         cluster.shutdown()
-    assert re.search(r"node [\d.]+: Ray assigned 1 GPU\(s\), TensorFlow sees 0: no NVIDIA driver", error)
+    assert re.search(
+        r"node [\d.]+: Ray assigned 1 GPU\(s\), TensorFlow sees 0: no NVIDIA driver", error
+    )
 
 
 @pytest.mark.slow

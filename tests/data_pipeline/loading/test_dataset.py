@@ -85,8 +85,10 @@ def test_replicas_that_do_not_divide_the_global_batch_share_it_all(small_data):
         for part in (0, 1):  # LR, HR
             parts = [one[part] for one in (first[step], *second[2 * step : 2 * step + 2])]
             np.testing.assert_array_equal(np.concatenate(parts), whole[step][part])
-    shapes = batches.dataset(start=2, stop=4, replicas=[0], num_replicas=3).element_spec
-    assert [tuple(spec.shape) for spec in shapes] == [(2, 8, 8, 3), (2, 32, 32, 3)]
+    dataset = batches.dataset(start=2, stop=4, replicas=[0], num_replicas=3)
+    shapes = [tuple(spec.shape) for spec in dataset.element_spec]
+    assert shapes == [(2, 8, 8, 3), (2, 32, 32, 3)]
+    assert dataset.options().threading.private_threadpool_size == 1  # whatever the node's cores
 
 
 def test_an_endless_dataset_ends_with_its_last_step_again_and_again(small_data):

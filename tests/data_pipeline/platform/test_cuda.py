@@ -1,4 +1,4 @@
-"""TensorFlow's own loader finds CUDA's libraries, and a missing GPU has its reason. No GPU needed."""
+"""TensorFlow's loader finds CUDA's libraries, and a missing GPU has its reason. Needs no GPU."""
 
 import importlib.util
 import json

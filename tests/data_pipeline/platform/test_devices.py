@@ -26,7 +26,8 @@ tf.config.list_physical_devices = real
 tf.function(lambda: tf.random.normal([64, 64]) @ tf.ones([64, 64]), jit_compile=True)()
 names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
 kinds = collections.Counter(name.strip() for name in names)
-print(json.dumps([cv2.getNumThreads(), kinds["tf_Compute"], kinds["tf_XLAEigen"], dict(os.environ)]))
+threads = [cv2.getNumThreads(), kinds["tf_Compute"], kinds["tf_XLAEigen"]]
+print(json.dumps([*threads, dict(os.environ)]))
 """
 
 
