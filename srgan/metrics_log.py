@@ -1,6 +1,8 @@
 """metrics.jsonl: what a run measured, one JSON object per epoch."""
 
 import json
+import threading
+from collections.abc import Mapping
 from typing import Any
 
 from data_pipeline.platform.storage import Storage
@@ -8,22 +10,40 @@ from srgan.run_layout import METRICS_KEY
 
 
 class MetricsLog:
-    """Writes RUN's metrics.jsonl; the whole file each time: object storage cannot append."""
+    """Writes RUN's metrics.jsonl; the whole file each time: object storage cannot append.
+
+    Several threads may use it.
+    """
 
     def __init__(self, storage: Storage, *, step: int) -> None:
         """Opens the log as it was after `step` steps; the run will make later lines again."""
         self._storage = storage
         self._records = [record for record in read_metrics(storage) if record["step"] <= step]
+        self._lock = threading.Lock()
 
-    def append(self, record: dict[str, Any]) -> None:
-        """Adds a line."""
-        self._records.append(record)
-        lines = "".join(json.dumps(record) + "\n" for record in self._records)
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Adds the line of an epoch."""
+        with self._lock:
+            self._write([*self._records, dict(record)])
+
+    def complete(self, step: int, values: Mapping[str, Any]) -> None:
+        """Adds values to the line of the epoch that ended after `step` steps of the run."""
+        with self._lock:
+            self._write(
+                [one | dict(values) if one["step"] == step else one for one in self._records]
+            )
+
+    def _write(self, records: list[dict[str, Any]]) -> None:
+        lines = "".join(json.dumps(record) + "\n" for record in records)
         self._storage.write(METRICS_KEY, lines.encode())
+        self._records = records
 
 
 def read_metrics(storage: Storage) -> list[dict[str, Any]]:
-    """The lines of RUN's metrics.jsonl; empty if there is no such file."""
+    """The lines of RUN's metrics.jsonl; empty if there is no such file.
+
+    A line has no `validation_...` and `bicubic_...` where its epoch was not validated.
+    """
     if storage.size(METRICS_KEY) is None:
         return []
     return [json.loads(line) for line in storage.read(METRICS_KEY).splitlines()]

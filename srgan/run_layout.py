@@ -5,6 +5,7 @@ import re
 CONFIG_KEY = "config.yaml"
 DATASET_KEY = "dataset.json"
 METRICS_KEY = "metrics.jsonl"
+GOODPUT_KEY = "goodput.json"
 CHECKPOINTS = "checkpoints"
 LEASES = "lease/"
 CHECKPOINT_META = "checkpoint.json"
@@ -29,9 +30,14 @@ def generator_epoch(key: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def tensorboard_key(step: int) -> str:
-    """Key of the event file of the epoch that ends after `step` steps of the run."""
-    return f"tensorboard/events.out.tfevents.{step:012}"
+def tensorboard_key(step: int, *, validation: bool = False) -> str:
+    """Key of the event file of the epoch that ends after `step` steps of the run.
+
+    Validation has a folder of its own: its files come later, and TensorBoard never looks again at
+    names before those that it has read in a folder.
+    """
+    folder = "tensorboard/validation" if validation else "tensorboard"
+    return f"{folder}/events.out.tfevents.{step:012}"
 
 
 def samples_key(epoch: int, phase: str | None = None) -> str:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 
 from data_pipeline.loading.sampling import steps_per_epoch
@@ -23,6 +24,7 @@ from srgan.run_layout import (
     phase_generator_key,
 )
 from srgan.training.checkpoint import Position, newest_position
+from srgan.training.goodput import recorded_job
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
 from srgan.training.ray_workers import fit
@@ -58,6 +60,7 @@ def train(
             that trying again does not fix; the last checkpoint stays.
         KeyboardInterrupt: After SIGINT or SIGTERM, once a checkpoint is saved.
     """
+    began = time.time()
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
     if _ends_here(run, *check_run(config, data, run, manifest)):
@@ -87,7 +90,8 @@ def train(
                 "lease": lease,
                 "gpus": scaling.gpus,
             }
-            fit(train_worker, arguments, scaling, failures=config.failures)
+            with recorded_job(run, lease, began):
+                fit(train_worker, arguments, scaling, failures=config.failures)
 
 
 def is_finished(phases: Sequence[Phase], position: Position | None) -> bool:

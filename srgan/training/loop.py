@@ -15,7 +15,7 @@ from srgan.training.checkpoint import Checkpoint, Position
 from srgan.training.failures import NonFiniteError
 from srgan.training.phases import Phase, phase_of
 from srgan.training.requests import Requester, Requests, StopRequest
-from srgan.training.saving import FinishedEpoch, Saver
+from srgan.training.saving import Saver
 from srgan.training.state import (
     Networks,
     TrainState,
@@ -26,7 +26,7 @@ from srgan.training.state import (
 )
 from srgan.training.step import TrainCall, make_train_call, shown_terms, term_names
 from srgan.training.strategy import steps_per_call, uses_xla
-from srgan.training.totals import EpochTotals
+from srgan.training.totals import EpochTotals, FinishedEpoch
 from srgan.training.training_log import TrainingLog
 from srgan.vgg import FeatureExtractor
 
@@ -54,8 +54,12 @@ class Loop:
         saver: Saver | None,
         stop: StopRequest,
         gpus: int,
+        began: float,
     ) -> None:
-        """Takes what the worker has set up; only the first worker has a `saver`."""
+        """Takes what the worker has set up; only the first worker has a `saver`.
+
+        The worker began at `began`, by time.monotonic.
+        """
         self._config, self._strategy = config, strategy
         self._networks, self._extractors = networks, extractors
         self._phases, self._batches, self._patches = phases, batches, patches
@@ -70,7 +74,8 @@ class Loop:
         self._totals = EpochTotals()
         self._first_call_is_due = True
         self._first_call_seconds: float | None = None
-        self._counted = 0.0
+        self._began = self._counted = began
+        self._before = 0.0
         self._log = TrainingLog(phases, is_shown=saver is not None)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -99,12 +104,14 @@ class Loop:
             step=self._step,
         )
         self._counted = time.monotonic()
+        self._before = self._counted - self._began
         current = phase_of(self._phases, self._step)
         state = self._state or self._begin(current)
         stopped = False
         try:
             for phase in self._phases[self._phases.index(current) :]:
                 if phase != current:
+                    self._began = time.monotonic()
                     state = self._begin(phase)
                 # A run that begins at a phase's end may still have to finish its last epoch.
                 if self._step < phase.stop or self._totals.sums:
@@ -113,10 +120,10 @@ class Loop:
                     break
         except Exception as error:
             if self._saver:
-                self._saver.wait_after(error)
+                self._saver.finish_after(error)
             raise
         if self._saver:
-            self._saver.wait()
+            self._saver.finish(is_run_end=not stopped)
         return TrainingEnd(self._step, stopped)
 
     def _begin(self, phase: Phase) -> TrainState:
@@ -173,15 +180,20 @@ class Loop:
             self._skip(phase, self._step + int(number) + 1, names, rows[number])
         self._step += count
         self._totals.add_steps(names, rows[good])
-        now = time.monotonic()
+        now, waited = time.monotonic(), float(result.data_wait)
         self._totals.add(
-            data_wait_seconds=float(result.data_wait),
-            call_seconds=now - began,
-            seconds=now - self._counted,
+            data_wait_seconds=waited, call_seconds=now - began, seconds=now - self._counted
         )
         self._counted = now
         if self._first_call_is_due:
             self._first_call_is_due, self._first_call_seconds = False, now - began
+            self._totals.add(
+                before_seconds=self._before,
+                startup_seconds=began - self._began,
+                first_seconds=max(0.0, now - began - waited),
+                first_steps=int(good.sum()),
+            )
+            self._before = 0.0
         return requests
 
     def _is_multiple(self, step: int) -> bool:
@@ -215,7 +227,7 @@ class Loop:
             skipped=self._skipped,
             epoch={} if epoch else dict(self._totals.sums),
         )
-        self._saver.save(state_arrays(state), position, epoch)
+        self._saver.save(lambda: state_arrays(state), position, epoch)
         self._totals.add(save_seconds=time.monotonic() - began)
 
     def _finish_epoch(self, phase: Phase, state: TrainState, epoch: int) -> None:
@@ -228,12 +240,15 @@ class Loop:
         }
         terms = [name for name in term_names(phase.config.losses) if not name.endswith("_gradient")]
         record |= self._totals.means(terms) | self._speed() | _peak_memory()
+        uses = self._totals.seconds_by_use()
+        record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
         if self._first_call_seconds is not None:  # which compiles
             record["first_call_seconds"] = round(self._first_call_seconds, 3)
             self._first_call_seconds = None
         self._totals = EpochTotals()
         self._save(phase, state, FinishedEpoch(phase, epoch, record))
         self._log.progress(phase, epoch, self._step, record)
+        self._log.uses(phase, epoch, uses)
 
     def _speed(self) -> dict[str, float]:
         return self._totals.speed(self._config.batch.global_batch)

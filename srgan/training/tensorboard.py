@@ -5,10 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 from data_pipeline.platform.storage import Storage
-from srgan.run_layout import tensorboard_key
 
 
-def write_tensorboard(record: dict[str, Any], run: Storage) -> None:
+def write_tensorboard(record: dict[str, Any], run: Storage, key: str) -> None:
     """Writes a record's numbers as scalars by the run's step, in an event file of their own.
 
     Object storage cannot append; TensorBoard reads the event files of a folder one by one, in the
@@ -26,7 +25,7 @@ def write_tensorboard(record: dict[str, Any], run: Storage) -> None:
         event(wall_time=time, step=record["step"], summary=summary(value=values)),
     )
     with (
-        run.stage(tensorboard_key(record["step"])) as staged,
+        run.stage(key) as staged,
         tf.io.TFRecordWriter(str(staged.path)) as writer,
     ):
         for one in events:

@@ -1,9 +1,35 @@
 """Sums over the steps of an epoch, and what follows from them. Pure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from srgan.training.phases import Phase
+
+# What an epoch's seconds go into, as `seconds_by_use` names it, and what the log calls it.
+USES = {
+    "compute": "compute",
+    "data_wait": "waiting for data",
+    "save": "saving",
+    "startup": "start-up and compiling",
+    "other": "other",
+}
+
+
+class FinishedEpoch(NamedTuple):
+    """An epoch whose generator, line in the log and validation are due.
+
+    Attributes:
+        phase: Its phase.
+        epoch: Its number in the phase, from 1.
+        record: What was measured.
+    """
+
+    phase: Phase
+    epoch: int
+    record: dict[str, Any]
 
 
 class EpochTotals:
@@ -43,5 +69,39 @@ class EpochTotals:
             "patches_per_second": round(steps * global_batch / seconds, 1),
             "data_wait_seconds_per_step": round(self.sums["data_wait_seconds"] / steps, 6),
             "outside_seconds_per_step": round((seconds - self.sums["call_seconds"]) / steps, 6),
-            "save_seconds": round(self.sums.get("save_seconds", 0), 4),
         }
+
+    def seconds_by_use(self) -> dict[str, float]:
+        """Where the seconds went: by USES, which sum to all of them.
+
+        The sums used: `seconds` in the loop; `before_seconds` of the worker until its loop began;
+        `call_seconds` in compiled calls, of which `data_wait_seconds` waited for data (an upper
+        bound, see CallResult); `save_seconds` in which the training stood still for a save;
+        `startup_seconds` until a phase's first call; `first_seconds` in first calls without their
+        wait for data, and `first_steps` in them.
+
+        A first call compiles. What it took longer than its steps take at the pace of the epoch's
+        other calls counts as start-up; all of it where the epoch has no other call.
+        """
+        get = self.sums.get
+        waited = min(get("data_wait_seconds", 0), get("call_seconds", 0))
+        busy = get("call_seconds", 0) - waited
+        first, first_steps = get("first_seconds", 0), get("first_steps", 0)
+        other_steps = get("steps", 0) - first_steps
+        pace = (busy - first) / other_steps if other_steps > 0 else 0
+        compiling = max(0.0, first - pace * first_steps)
+        used = {
+            "compute": busy - compiling,
+            "data_wait": waited,
+            "save": get("save_seconds", 0),
+            "startup": get("startup_seconds", 0) + compiling,
+        }
+        total = get("seconds", 0) + get("before_seconds", 0)
+        return used | {"other": total - sum(used.values())}
+
+
+def percentages(amounts: Sequence[float]) -> list[float]:
+    """Shares of a sum in per cent with one decimal, which sum to 100: the last has the rest."""
+    total = sum(amounts)
+    tenths = [int(1000 * amount / total) if total else 0 for amount in amounts[:-1]]
+    return [tenth / 10 for tenth in (*tenths, 1000 - sum(tenths))]

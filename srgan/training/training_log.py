@@ -12,6 +12,7 @@ from data_pipeline.platform.progress import duration
 from srgan.config import Config
 from srgan.training.phases import Phase
 from srgan.training.step import shown_terms
+from srgan.training.totals import USES, percentages
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -95,6 +96,17 @@ class TrainingLog:
             ),
             values["patches_per_second"],
             duration(left),
+        )
+
+    def uses(self, phase: Phase, epoch: int, seconds: Mapping[str, float]) -> None:
+        """Where an epoch's seconds went: `seconds_by_use`, as shares that sum to 100 %."""
+        shares = zip(USES.values(), percentages([seconds[use] for use in USES]), strict=True)
+        self._show(
+            "%s epoch %d: %.1f s: %s",
+            phase.name,
+            epoch,
+            sum(seconds.values()),
+            ", ".join(f"{name} {share:.1f} %" for name, share in shares),
         )
 
     def skipped(self, step: int, name: str, value: float, *, count: int, allowed: int) -> None:

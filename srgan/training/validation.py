@@ -1,22 +1,39 @@
 """A run's progress after every epoch: scores and a picture of a few whole images."""
 
+import logging
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import keras
 import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
 
-from data_pipeline.images import Image
-from data_pipeline.imresize import imresize
-from srgan.evaluation.benchmark import Benchmark, score_pair, upscale_pair
+from data_pipeline.images import Image, encode_png
+from data_pipeline.platform.storage import Storage
+from srgan.evaluation.benchmark import Benchmark, baselines, score_pair, upscale_pair
 from srgan.evaluation.comparison import centre_row
 from srgan.evaluation.psnr_ssim import PsnrSsim, can_be_scored
+from srgan.evaluation.table import BICUBIC
+from srgan.metrics_log import MetricsLog
+from srgan.run_layout import samples_key, tensorboard_key
+from srgan.training.lease import Lease
+from srgan.training.tensorboard import write_tensorboard
+from srgan.training.totals import FinishedEpoch
+
+Weights = Sequence[npt.NDArray[np.generic]]
+
+_log = logging.getLogger(__name__)
 
 
-class Validation:
+class ValidationImages:
     """The first few validation images of a data set, in memory, and bicubic's scores on them."""
 
     def __init__(self, benchmark: Benchmark, count: int) -> None:
         """Reads at most `count` images; those that are too small to be scored are only shown."""
+        self._kernel = benchmark.kernel
         self._pairs = [benchmark.pair(number) for number in range(min(count, len(benchmark.hr)))]
         self._scored = [pair for pair in self._pairs if can_be_scored(pair.hr, border=pair.scale)]
         self._bicubic: dict[str, float] | None = None
@@ -25,19 +42,119 @@ class Validation:
         """Scores and shows a generator.
 
         Returns:
-            Means over the images: `validation_psnr_rgb` in dB, `bicubic_psnr_rgb` and so on; and
-            a picture, uint8 RGB: `centre_row` of every image. Without validation images an empty
-            dict and None.
+            Means over the images: `validation_psnr_rgb` in dB, `bicubic_psnr_rgb` and so on, equal
+            to those of jobs.evaluate on these images; and a picture, uint8 RGB: `centre_row` of
+            every image. Without validation images an empty dict and None.
         """
         images = {pair.name: upscale_pair(generator, pair) for pair in self._pairs}
         scores = _means(
             [score_pair(pair, images[pair.name]) for pair in self._scored], "validation"
         )
         if self._bicubic is None:
-            bicubic = [score_pair(pair, imresize(pair.lr, pair.scale)) for pair in self._scored]
-            self._bicubic = _means(bicubic, "bicubic")
+            enlarged = ((pair, baselines(pair, self._kernel)[BICUBIC]) for pair in self._scored)
+            self._bicubic = _means([score_pair(pair, image) for pair, image in enlarged], "bicubic")
         rows = [centre_row(pair, images[pair.name]) for pair in self._pairs]
         return scores | self._bicubic, np.concatenate(rows) if rows else None
+
+
+class Validator:
+    """Validates epochs in a thread of its own. The training never waits for it.
+
+    There is one validation at a time. An epoch that ends while another one is validated is left
+    out. Only the newest of these can be validated later, at the run's end.
+    """
+
+    def __init__(
+        self,
+        images: ValidationImages,
+        generator: keras.Model,
+        *,
+        run: Storage,
+        lease: Lease,
+        metrics: MetricsLog,
+    ) -> None:
+        """Clones the generator for this thread, onto the worker's first GPU if it has one."""
+        self._device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+        with tf.device(self._device):
+            self._generator = keras.models.clone_model(generator)
+        self._images = images
+        self._run, self._lease, self._metrics = run, lease, metrics
+        self._thread = ThreadPoolExecutor(1, "validate")
+        self._running: Future[None] | None = None
+        self._left_out: tuple[FinishedEpoch, Weights] | None = None
+        self._writing = threading.Lock()
+        self._is_given_up = False
+
+    def begin(self, epoch: FinishedEpoch, weights: Weights) -> None:
+        """Begins to validate an epoch, whose line is in the log, or leaves it out.
+
+        Args:
+            epoch: The epoch.
+            weights: Of its generator, in the order of the generator's variables.
+
+        Raises:
+            Exception: What went wrong with a validation before this one.
+        """
+        if self._running and not self._running.done():
+            self._left_out = epoch, weights
+            _log.info(
+                "%s epoch %d: not validated, since the validation before it still runs",
+                epoch.phase.name,
+                epoch.epoch,
+            )
+            return
+        self._wait()
+        self._left_out = None
+        self._running = self._thread.submit(self._validate, epoch, weights)
+
+    def finish(self, *, is_run_end: bool) -> None:
+        """Waits for the validation that runs; at the run's end validates a last epoch left out."""
+        self._wait()
+        if is_run_end and self._left_out:
+            self._validate(*self._left_out)
+
+    def give_up(self) -> None:
+        """From now on nothing is written: the training has failed and may begin again."""
+        with self._writing:
+            self._is_given_up = True
+
+    def _wait(self) -> None:
+        if self._running:
+            self._running.result()
+
+    def _validate(self, epoch: FinishedEpoch, weights: Weights) -> None:
+        began = time.monotonic()
+        with tf.device(self._device):
+            for variable, value in zip(self._generator.variables, weights, strict=True):
+                variable.assign(value)
+            scores, picture = self._images.examine(self._generator)
+        seconds = {"validation_seconds": round(time.monotonic() - began, 3)} if scores else {}
+        with self._writing:
+            if not self._is_given_up:
+                self._write(epoch, scores | seconds, picture)
+
+    def _write(self, epoch: FinishedEpoch, scores: dict[str, float], picture: Image | None) -> None:
+        phase, number, record = epoch
+        self._lease.check()
+        if picture is not None:
+            key = samples_key(number, None if phase.is_last else phase.name)
+            self._run.write(key, encode_png(picture))
+        if not scores:
+            return
+        self._metrics.complete(record["step"], scores)
+        of_epoch = {name: record[name] for name in ("phase", "step", "time")}
+        key = tensorboard_key(record["step"], validation=True)
+        write_tensorboard(of_epoch | scores, self._run, key)
+        _log.info(
+            "%s epoch %d: validation PSNR %.2f dB (Y %.2f), bicubic %.2f (%.2f)",
+            phase.name,
+            number,
+            *(
+                scores[f"{method}_psnr_{space}"]
+                for method in ("validation", "bicubic")
+                for space in ("rgb", "y")
+            ),
+        )
 
 
 def _means(scores: Sequence[PsnrSsim], method: str) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """A Ray Train worker: it sets up devices, data and networks, then runs the training loop."""
 
+import time
 from typing import Any
 
 import ray.train
@@ -29,7 +30,7 @@ from srgan.training.requests import StopRequest
 from srgan.training.saving import Saver
 from srgan.training.state import build_networks, dtype_policy
 from srgan.training.strategy import configure_devices, make_strategy
-from srgan.training.validation import Validation
+from srgan.training.validation import ValidationImages
 from srgan.vgg import FeatureExtractor
 from srgan.vgg_weights import read_vgg_weights
 
@@ -56,6 +57,7 @@ def train_worker(
         NonFiniteError: Naming the term and the step; the last checkpoint stays.
         LostRunError: If another trainer has taken RUN over.
     """
+    began = time.monotonic()
     configure_logging()
     try:
         configure_devices(gpus)
@@ -94,7 +96,7 @@ def train_worker(
             lease,
             scale=manifest.settings.scale,
             step=checkpoint.position.step if checkpoint else 0,
-            validation=Validation(valid, config.validation_images) if valid else None,
+            validation=ValidationImages(valid, config.validation_images) if valid else None,
         )
     with dtype_policy(config.precision):
         with strategy.scope():
@@ -115,6 +117,7 @@ def train_worker(
             saver=saver,
             stop=stop,
             gpus=gpus,
+            began=began,
         )
         if checkpoint:
             loop.restore(checkpoint)
