@@ -73,9 +73,7 @@ class Loop:
         self._step = self._skipped = 0
         self._totals = EpochTotals()
         self._first_call_is_due = True
-        self._first_call_seconds: float | None = None
-        self._began = self._counted = began
-        self._before = 0.0
+        self._began, self._counted, self._before = began, began, 0.0
         self._log = TrainingLog(phases, is_shown=saver is not None)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -186,14 +184,14 @@ class Loop:
         )
         self._counted = now
         if self._first_call_is_due:
-            self._first_call_is_due, self._first_call_seconds = False, now - began
             self._totals.add(
                 before_seconds=self._before,
                 startup_seconds=began - self._began,
-                first_seconds=max(0.0, now - began - waited),
+                first_call_seconds=now - began,
+                first_wait_seconds=waited,
                 first_steps=int(good.sum()),
             )
-            self._before = 0.0
+            self._first_call_is_due, self._before = False, 0.0
         return requests
 
     def _is_multiple(self, step: int) -> bool:
@@ -242,9 +240,8 @@ class Loop:
         record |= self._totals.means(terms) | self._speed() | _peak_memory()
         uses = self._totals.seconds_by_use()
         record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
-        if self._first_call_seconds is not None:  # which compiles
-            record["first_call_seconds"] = round(self._first_call_seconds, 3)
-            self._first_call_seconds = None
+        if "first_call_seconds" in self._totals.sums:  # which compiles
+            record["first_call_seconds"] = round(self._totals.sums["first_call_seconds"], 3)
         self._totals = EpochTotals()
         self._save(phase, state, FinishedEpoch(phase, epoch, record))
         self._log.progress(phase, epoch, self._step, record)

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import keras
 import tensorflow as tf
 
 from data_pipeline.platform.storage import Storage

@@ -77,8 +77,8 @@ class EpochTotals:
         The sums used: `seconds` in the loop; `before_seconds` of the worker until its loop began;
         `call_seconds` in compiled calls, of which `data_wait_seconds` waited for data (an upper
         bound, see CallResult); `save_seconds` in which the training stood still for a save;
-        `startup_seconds` until a phase's first call; `first_seconds` in first calls without their
-        wait for data, and `first_steps` in them.
+        `startup_seconds` until a phase's first call; `first_call_seconds`, `first_wait_seconds` and
+        `first_steps` of first calls.
 
         A first call compiles. What it took longer than its steps take at the pace of the epoch's
         other calls counts as start-up; all of it where the epoch has no other call.
@@ -86,7 +86,8 @@ class EpochTotals:
         get = self.sums.get
         waited = min(get("data_wait_seconds", 0), get("call_seconds", 0))
         busy = get("call_seconds", 0) - waited
-        first, first_steps = get("first_seconds", 0), get("first_steps", 0)
+        first = max(0.0, get("first_call_seconds", 0) - get("first_wait_seconds", 0))
+        first_steps = get("first_steps", 0)
         other_steps = get("steps", 0) - first_steps
         pace = (busy - first) / other_steps if other_steps > 0 else 0
         compiling = max(0.0, first - pace * first_steps)

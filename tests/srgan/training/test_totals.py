@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from srgan.training.totals import EpochTotals
+from srgan.training.totals import EpochTotals, percentages
 
 
 def test_means_over_an_interrupted_epoch():
@@ -23,3 +23,41 @@ def test_means_over_an_interrupted_epoch():
 
 def test_an_epoch_without_a_step_has_no_means():
     assert EpochTotals().means(["mse"]) == {}
+
+
+def test_an_epochs_seconds_by_use():
+    """Six steps in three calls: the first call takes 9 s, of which its two steps take 2 s."""
+    totals = EpochTotals()
+    totals.add_steps(["mse"], np.ones((6, 1)))
+    totals.add(before_seconds=4, seconds=20, call_seconds=16, data_wait_seconds=3, save_seconds=1)
+    totals.add(startup_seconds=5, first_call_seconds=10, first_wait_seconds=1, first_steps=2)
+    uses = totals.seconds_by_use()
+    assert uses == {"compute": 6, "data_wait": 3, "save": 1, "startup": 12, "other": 2}
+    assert sum(uses.values()) == 24
+
+
+def test_an_epoch_of_one_call_is_all_start_up():
+    totals = EpochTotals({"steps": 2, "seconds": 9, "call_seconds": 9, "data_wait_seconds": 1})
+    totals.add(first_call_seconds=9, first_wait_seconds=1, first_steps=2)
+    uses = totals.seconds_by_use()
+    assert uses == {"compute": 0, "data_wait": 1, "save": 0, "startup": 8, "other": 0}
+
+
+def test_an_epoch_that_an_older_version_began():
+    old = {"steps": 4, "seconds": 9.0, "call_seconds": 8.0, "data_wait_seconds": 1.0}
+    uses = EpochTotals(old).seconds_by_use()
+    assert uses == {"compute": 7, "data_wait": 1, "save": 0, "startup": 0, "other": 1}
+
+
+@pytest.mark.parametrize(
+    ("amounts", "expected"),
+    [
+        ([1, 1, 1], [33.3, 33.3, 33.4]),
+        ([0, 0], [0, 100]),
+        ([9, 0, 1], [90, 0, 10]),
+        ([1 / 7] * 7, [14.2] * 6 + [14.8]),
+    ],
+)
+def test_percentages_sum_to_100(amounts, expected):
+    assert percentages(amounts) == expected
+    assert sum(round(10 * share) for share in percentages(amounts)) == 1000
