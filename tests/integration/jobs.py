@@ -18,6 +18,8 @@ from srgan.training.checkpoint import newest_checkpoint, newest_position
 from tests.conftest import PATIENCE, ROOT
 from tests.srgan.session import assert_same_bytes
 
+SCORES = ("validation_", "bicubic_")  # what these names begin with in a line of the log
+
 _started: list[subprocess.Popen] = []
 
 
@@ -107,7 +109,10 @@ def starts(output: str) -> list[int]:
 
 
 def assert_same_end(run: Path, expected: Path) -> None:
-    """Same arrays to the last byte, same lines in the log but for times and speeds."""
+    """Same arrays to the last byte, same lines in the log but for times and speeds.
+
+    Epochs that end while another one is validated have no scores; the last one always has.
+    """
     one, other = (newest_checkpoint(open_storage(str(folder))) for folder in (run, expected))
     assert one.position == other.position
     assert_same_bytes(other.arrays, one.arrays)
@@ -121,5 +126,16 @@ def assert_same_end(run: Path, expected: Path) -> None:
     )
     assert len(lines) == len(expected_lines)
     for line, expected_line in zip(lines, expected_lines, strict=True):
+        for name in line.keys() ^ expected_line.keys():
+            assert name.startswith(SCORES)
+            assert line is not lines[-1]
+            del (line if name in line else expected_line)[name]
         assert line.pop("phase") == expected_line.pop("phase")
         assert line == pytest.approx(expected_line, rel=1e-12)
+
+
+def validated(run: Path) -> list[dict]:
+    """The lines of RUN's log whose epochs were validated; the last one is among them."""
+    lines = [line for line in records(run) if "validation_psnr_y" in line]
+    assert lines[-1] == records(run)[-1]
+    return lines

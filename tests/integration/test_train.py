@@ -1,5 +1,6 @@
 """Training as a person runs it: what it leaves, what it refuses, where it may go on."""
 
+import csv
 import shutil
 
 import pytest
@@ -10,28 +11,31 @@ from jobs import evaluate, train
 from tests.conftest import assert_refused, data_settings
 from tests.data_pipeline.prepare.test_build import contents
 from tests.integration.conftest import CONFIG
-from tests.integration.jobs import finish, last_step, records, refusal, start, starts
+from tests.integration.jobs import finish, last_step, records, refusal, start, starts, validated
 
 EPOCHS = [("pretrain", 1), ("pretrain", 2), ("gan", 1), ("gan", 2), ("gan", 3)]
 
 
 def test_a_run_leaves_what_the_readme_says(undisturbed):
     names = {path.name for path in undisturbed.iterdir()}
-    expected = {"config.yaml", "dataset.json", "metrics.jsonl", "samples", "generators"}
-    assert names == expected | {"checkpoints", "tensorboard"}
+    expected = {"config.yaml", "dataset.json", "goodput.json", "metrics.jsonl"}
+    assert names == expected | {"samples", "generators", "checkpoints", "tensorboard"}
     assert [(line["phase"], line["epoch"]) for line in records(undisturbed)] == EPOCHS
     generators = sorted(path.name for path in (undisturbed / "generators").iterdir())
     assert generators == [*(f"epoch-000{epoch}.keras" for epoch in (1, 2, 3)), "pretrain.keras"]
     samples = sorted(path.name for path in (undisturbed / "samples").iterdir())
-    assert samples == [
-        *(f"epoch-000{epoch}.png" for epoch in (1, 2, 3)),
-        *(f"pretrain-000{epoch}.png" for epoch in (1, 2)),
-    ]
+    lines = validated(undisturbed)
+    assert samples == sorted(
+        f"{'pretrain' if line['phase'] == 'pretrain' else 'epoch'}-{line['epoch']:04}.png"
+        for line in lines
+    )
+    for line in lines:
+        assert line["bicubic_psnr_y"] == lines[-1]["bicubic_psnr_y"] > 20
+        assert line["validation_psnr_y"] > 0
     first, last = records(undisturbed)[:2]  # of the pretrain phase
     assert last["mse"] < first["mse"]
-    for name in ("validation_psnr_y", "bicubic_psnr_y", "peak_host_bytes", "seconds_per_step"):
+    for name in ("peak_host_bytes", "seconds_per_step"):
         assert last[name] > 0
-    assert first["bicubic_psnr_y"] == last["bicubic_psnr_y"] > 20
     checkpoints = [path for path in (undisturbed / "checkpoints").iterdir() if path.is_dir()]
     assert len(checkpoints) == 3
     for folder in checkpoints:
@@ -39,8 +43,18 @@ def test_a_run_leaves_what_the_readme_says(undisturbed):
 
 
 def test_tensorboard_reads_the_log(undisturbed):
-    files = sorted((undisturbed / "tensorboard").iterdir())
-    lines = records(undisturbed)
+    """The losses, and in a folder of their own the scores."""
+    names = ("mse", "learning_rate", "shift_red", "epoch", "compute_seconds")
+    assert_events(undisturbed / "tensorboard", records(undisturbed), names)
+    assert_events(
+        undisturbed / "tensorboard" / "validation",
+        validated(undisturbed),
+        ("validation_psnr_rgb", "bicubic_ssim_y", "validation_seconds"),
+    )
+
+
+def assert_events(folder, lines, names):
+    files = sorted(path for path in folder.iterdir() if path.is_file())
     for file, line in zip(files, lines, strict=True):
         head, event = (
             tf.compat.v1.Event.FromString(record.numpy())
@@ -49,9 +63,9 @@ def test_tensorboard_reads_the_log(undisturbed):
         assert head.file_version == "brain.Event:2"
         assert (event.step, event.wall_time) == (line["step"], line["time"])
         found = {value.tag: value.simple_value for value in event.summary.value}
-        for name in ("mse", "learning_rate", "validation_psnr_rgb", "shift_red", "epoch"):
+        assert [name for name in found if name.startswith(f"{line['phase']}/")] == list(found)
+        for name in names:
             assert found[f"{line['phase']}/{name}"] == pytest.approx(line[name], rel=1e-6)
-    assert found["gan/d_sr"] == pytest.approx(lines[-1]["d_sr"], rel=1e-6)
 
 
 def test_said_again_a_finished_run_says_so(undisturbed, small_data, config, command, caplog):
@@ -131,3 +145,13 @@ def test_evaluate_scores_a_run(undisturbed, small_data, command, tmp_path):
     table = (run / "evaluation" / "small" / "psnr.csv").read_text().splitlines()
     assert table[0] == "epoch,nearest,bicubic,srgan,hr"
     assert [line.split(",")[0] for line in table[1:]] == ["1", "3"]
+    scores = list(csv.DictReader((run / "evaluation/small/scores.csv").open()))
+    for line in validated(run):  # the training's own scores, to all digits
+        for row in scores:
+            if row["method"] == "bicubic" or (line["phase"], row["epoch"]) == (
+                "gan",
+                str(line["epoch"]),
+            ):
+                method = row["method"].replace("srgan", "validation")
+                for name in ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y"):
+                    assert f"{line[f'{method}_{name}']:.4f}" == row[name], (line, row)
