@@ -229,8 +229,8 @@ class Config(Section):
     """The failures after which the run goes on."""
 
     validation_images: int = Field(default=4, ge=0)
-    """How many validation images are upscaled as a whole after every epoch, on the first worker's
-    CPUs, to be scored and shown. DIV2K's images take 2 GB of its memory."""
+    """How many validation images are upscaled as a whole after an epoch, on the first worker's
+    first GPU, else its CPUs, to be scored and shown. DIV2K's images take 2 GB of its memory."""
 
     @property
     def trains_discriminator(self) -> bool:

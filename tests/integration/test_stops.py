@@ -1,6 +1,8 @@
 """Trainings that are stopped: killed, by Ctrl-C, by SIGTERM. They go on bit for bit."""
 
+import json
 import signal
+import time
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.integration.jobs import (
     finish,
     interrupt,
     last_step,
+    records,
     start,
     starts,
     wait_until,
@@ -18,8 +21,11 @@ from tests.integration.jobs import (
 
 
 def test_a_killed_run_goes_on_bit_for_bit(undisturbed, small_data, config, command, tmp_path):
-    """Said again at once it passes the phase's end. While it lives, no second one may begin."""
-    run = tmp_path / "run"
+    """Said again at once it passes the phase's end. While it lives, no second one may begin.
+
+    The time from the kill to the second start is lost, and so are the steps done again.
+    """
+    run, begun = tmp_path / "run", time.time()
     arguments = ["--config", config, "--data", small_data, "--run", run]
     process = start("train", *arguments)
     wait_until(process, lambda: any(run.glob("lease/*.json")))
@@ -28,8 +34,29 @@ def test_a_killed_run_goes_on_bit_for_bit(undisturbed, small_data, config, comma
     assert_refused(command(train, *arguments), message)
     process.send_signal(signal.SIGCONT)
     interrupt(process, signal.SIGKILL, lambda: last_step(run) >= 10)
-    assert starts(finish("train", *arguments))[0] >= 10
+    output = finish("train", *arguments)
+    assert starts(output)[0] >= 10
     assert_same_end(run, undisturbed)
+    noted = json.loads((run / "goodput.json").read_text())
+    first, second = noted["jobs"]
+    assert begun <= first["began"] < second["began"] < second["ended"] <= time.time()
+    assert first["ended"] is None
+    useful = sum(line["compute_seconds"] for line in records(run))
+    total = second["ended"] - first["began"]
+    assert noted["goodput"] == pytest.approx(useful / total, abs=1e-4)
+    assert noted["seconds"]["compute"] == pytest.approx(useful, abs=1e-3)
+    assert sum(noted["seconds"].values()) == pytest.approx(total, abs=0.01)
+    assert 0 < useful < total
+    assert noted["paused_seconds"] == 0
+    assert (
+        f"goodput {100 * useful / total:.1f} %: {useful:.1f} s of useful steps in {total:.1f} s "
+        "of 2 job(s) (compute"
+    ) in output
+    for line in records(run):
+        uses = ("compute", "data_wait", "save", "startup", "other")
+        assert all(line[f"{use}_seconds"] >= 0 for use in uses)
+        whole = sum(line[f"{use}_seconds"] for use in uses)
+        assert whole >= line["seconds"] - 0.01  # all of the loop's, and the worker's before it
 
 
 @pytest.mark.soak
