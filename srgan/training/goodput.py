@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from data_pipeline.platform.errors import JobFailedError, UserError
@@ -68,15 +69,13 @@ def goodput(jobs: Sequence[Job], records: Sequence[Mapping[str, Any]]) -> Goodpu
         records: The lines of metrics.jsonl. Lines of versions that did not know `compute_seconds`
             are of jobs that are not known either, and do not count.
     """
-    following = [job.began for job in jobs[1:]]
-    ends = [
-        began if job.ended is None else job.ended
-        for job, began in zip(jobs, [*following, jobs[-1].ended], strict=True)
-    ]
-    total = sum(end - job.began for job, end in zip(jobs, ends, strict=True))
+    total = paused = 0.0
+    for job, later in zip_longest(jobs, jobs[1:]):
+        end = later.began if job.ended is None else job.ended
+        total += end - job.began
+        paused += later.began - end if later else 0.0
     known = [record for record in records if "compute_seconds" in record]
     uses = {use: sum(record[f"{use}_seconds"] for record in known) for use in USES}
-    paused = sum(began - end for began, end in zip(following, ends, strict=False))
     return Goodput(uses, max(0.0, total - sum(uses.values())), paused)
 
 

@@ -54,8 +54,9 @@ class Saver:
             self._generator = generator(scale=scale, **config.generator.model_dump())
         self._validator: Validator | None = None
         if validation:
+            device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
             self._validator = Validator(
-                validation, self._generator, run=run, lease=lease, metrics=self._metrics
+                validation, self._generator, device, run=run, lease=lease, metrics=self._metrics
             )
         self._thread = ThreadPoolExecutor(1, "save")
         self._saves: list[Future[None]] = []  # those that may be unfinished, in their order

@@ -61,23 +61,24 @@ class Validator:
     """Validates epochs in a thread of its own. The training never waits for it.
 
     There is one validation at a time. An epoch that ends while another one is validated is left
-    out. Only the newest of these can be validated later, at the run's end.
+    out, but for the run's last one. Keras's dtype policy is a thread's own: here it is float32,
+    whatever the training computes in.
     """
 
     def __init__(
         self,
         images: ValidationImages,
         generator: keras.Model,
+        device: str,
         *,
         run: Storage,
         lease: Lease,
         metrics: MetricsLog,
     ) -> None:
-        """Clones the generator for this thread, onto the worker's first GPU if it has one."""
-        self._device = "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
-        with tf.device(self._device):
+        """Clones the generator for this thread, onto TensorFlow's `device`, which upscales."""
+        with tf.device(device):
             self._generator = keras.models.clone_model(generator)
-        self._images = images
+        self._images, self._device = images, device
         self._run, self._lease, self._metrics = run, lease, metrics
         self._thread = ThreadPoolExecutor(1, "validate")
         self._running: Future[None] | None = None
@@ -97,11 +98,8 @@ class Validator:
         """
         if self._running and not self._running.done():
             self._left_out = epoch, weights
-            _log.info(
-                "%s epoch %d: not validated, since the validation before it still runs",
-                epoch.phase.name,
-                epoch.epoch,
-            )
+            text = "%s epoch %d: not validated, since the validation before it still runs"
+            _log.info(text, epoch.phase.name, epoch.epoch)
             return
         self._wait()
         self._left_out = None
@@ -111,7 +109,7 @@ class Validator:
         """Waits for the validation that runs; at the run's end validates a last epoch left out."""
         self._wait()
         if is_run_end and self._left_out:
-            self._validate(*self._left_out)
+            self._thread.submit(self._validate, *self._left_out).result()
 
     def give_up(self) -> None:
         """From now on nothing is written: the training has failed and may begin again."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_pipeline.images import as_rgb
 from data_pipeline.imresize import imresize
@@ -18,10 +19,13 @@ from srgan.networks import generator
 from srgan.training.failures import LostRunError
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase
+from srgan.training.state import dtype_policy
 from srgan.training.totals import FinishedEpoch
 from srgan.training.validation import ValidationImages, Validator
 from srgan.upscale import super_resolve
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, photograph
+
+DEVICE = "CPU:1"  # not TensorFlow's own choice
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +67,15 @@ def test_no_image_no_scores(benchmark, network):
 
 
 class HeldImages(ValidationImages):
-    """Their examination lasts until `go_on`. `begun` counts."""
+    """Their examination lasts until `go_on`. `begun` counts, `devices` are the generator's."""
 
     def __init__(self, benchmark):
         super().__init__(benchmark, 1)
         self.begun, self.go_on = threading.Semaphore(0), threading.Event()
 
     def examine(self, generator):
+        outputs = generator(tf.zeros([1, 8, 8, 3]))
+        self.devices = {tensor.device[-5:] for tensor in (outputs, generator.weights[0].value)}
         self.begun.release()
         assert self.go_on.wait(PATIENCE)
         return super().examine(generator)
@@ -81,7 +87,9 @@ class Validated:
     def __init__(self, folder, images, network, lease):
         self.run, self.network = open_storage(str(folder)), network
         self.metrics = MetricsLog(self.run, step=0)
-        self.validator = Validator(images, network, run=self.run, lease=lease, metrics=self.metrics)
+        self.validator = Validator(
+            images, network, DEVICE, run=self.run, lease=lease, metrics=self.metrics
+        )
 
     def begin(self, number):
         record = {"phase": "gan", "epoch": number, "step": number, "time": 1.0, "mse": 0.5}
@@ -144,6 +152,7 @@ def test_the_next_epoch_is_validated_again(run, images):
     run.begin(2)
     run.validator.finish(is_run_end=True)
     assert run.validated() == [1, 2]
+    assert images.devices == {DEVICE}
 
 
 def test_after_a_failed_training_nothing_is_written(run, images):
@@ -161,6 +170,24 @@ def test_a_run_that_was_taken_over_is_left_alone(run, images):
     with pytest.raises(LostRunError, match="another training has taken it over"):
         run.validator.finish(is_run_end=True)
     assert run.validated() == []
+
+
+def test_a_large_image_under_half_precision(tmp_path, network):
+    """It goes through parts of the network, which are built then: not in bfloat16."""
+    (tmp_path / "hr").mkdir()
+    cv2.imwrite(str(tmp_path / "hr" / "wide.png"), photograph("astronaut.png")[:64].repeat(2, 1))
+    benchmark = folder_benchmark(str(tmp_path / "hr"), None, scale=4, kernel="matlab")
+    expected, _ = ValidationImages(benchmark, 1).examine(network)
+    images = HeldImages(benchmark)
+    with hold_lease(open_storage(str(tmp_path))) as lease, dtype_policy("mixed_bfloat16"):
+        run = Validated(tmp_path, images, network, lease)
+        run.begin(1)
+        run.begin(2)
+        images.go_on.set()
+        run.validator.finish(is_run_end=True)
+    (first, last) = read_metrics(run.run)
+    assert expected.items() <= first.items()
+    assert "validation_psnr_y" in last
 
 
 def test_lines_of_several_threads_are_all_there(tmp_path):
