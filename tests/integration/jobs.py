@@ -139,3 +139,26 @@ def validated(run: Path) -> list[dict]:
     lines = [line for line in records(run) if "validation_psnr_y" in line]
     assert lines[-1] == records(run)[-1]
     return lines
+
+
+def assert_goodput(run: Path, output: str) -> list[dict]:
+    """A run that nobody stopped says its goodput, computed here by hand; returns its jobs."""
+    uses = [f"{use}_seconds" for use in ("compute", "data_wait", "save", "startup", "other")]
+    for line in records(run):
+        assert all(line[use] >= 0 for use in uses)
+        # All of the loop's, and the worker's until the loop began.
+        assert sum(line[use] for use in uses) >= line["seconds"] - 0.01
+    noted = json.loads((run / "goodput.json").read_text())
+    jobs = noted["jobs"]
+    useful = sum(line["compute_seconds"] for line in records(run))
+    total = jobs[-1]["ended"] - jobs[0]["began"]
+    assert 0 < useful < total
+    assert noted["goodput"] == pytest.approx(useful / total, abs=1e-4)
+    assert noted["seconds"]["compute"] == pytest.approx(useful, abs=1e-3)
+    assert sum(noted["seconds"].values()) == pytest.approx(total, abs=0.01)
+    assert noted["paused_seconds"] == 0
+    assert (
+        f"goodput {100 * useful / total:.1f} %: {useful:.1f} s of useful steps in {total:.1f} s "
+        f"of {len(jobs)} job(s) (compute"
+    ) in output
+    return jobs

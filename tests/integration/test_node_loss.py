@@ -11,6 +11,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.integration.jobs import (
+    assert_goodput,
     assert_same_end,
     finish,
     interrupt,
@@ -93,6 +94,7 @@ def test_a_worker_is_killed(cluster, undisturbed, small_data, config, tmp_path):
     assert first == 0
     assert second >= DISTURBED_AT
     assert_same_end(run, undisturbed)
+    assert len(assert_goodput(run, output)) == 1
 
 
 def test_a_node_is_killed(cluster, undisturbed, small_data, config, tmp_path):

@@ -1,6 +1,5 @@
 """Trainings that are stopped: killed, by Ctrl-C, by SIGTERM. They go on bit for bit."""
 
-import json
 import signal
 import time
 
@@ -9,11 +8,11 @@ import pytest
 from jobs import train
 from tests.conftest import PATIENCE, assert_refused
 from tests.integration.jobs import (
+    assert_goodput,
     assert_same_end,
     finish,
     interrupt,
     last_step,
-    records,
     start,
     starts,
     wait_until,
@@ -37,26 +36,9 @@ def test_a_killed_run_goes_on_bit_for_bit(undisturbed, small_data, config, comma
     output = finish("train", *arguments)
     assert starts(output)[0] >= 10
     assert_same_end(run, undisturbed)
-    noted = json.loads((run / "goodput.json").read_text())
-    first, second = noted["jobs"]
+    first, second = assert_goodput(run, output)
     assert begun <= first["began"] < second["began"] < second["ended"] <= time.time()
     assert first["ended"] is None
-    useful = sum(line["compute_seconds"] for line in records(run))
-    total = second["ended"] - first["began"]
-    assert noted["goodput"] == pytest.approx(useful / total, abs=1e-4)
-    assert noted["seconds"]["compute"] == pytest.approx(useful, abs=1e-3)
-    assert sum(noted["seconds"].values()) == pytest.approx(total, abs=0.01)
-    assert 0 < useful < total
-    assert noted["paused_seconds"] == 0
-    assert (
-        f"goodput {100 * useful / total:.1f} %: {useful:.1f} s of useful steps in {total:.1f} s "
-        "of 2 job(s) (compute"
-    ) in output
-    for line in records(run):
-        uses = ("compute", "data_wait", "save", "startup", "other")
-        assert all(line[f"{use}_seconds"] >= 0 for use in uses)
-        whole = sum(line[f"{use}_seconds"] for use in uses)
-        assert whole >= line["seconds"] - 0.01  # all of the loop's, and the worker's before it
 
 
 @pytest.mark.soak
