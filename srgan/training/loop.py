@@ -14,6 +14,7 @@ from srgan.config import Config
 from srgan.training.checkpoint import Checkpoint, Position
 from srgan.training.failures import NonFiniteError
 from srgan.training.phases import Phase, phase_of
+from srgan.training.pulse import Place, Pulse
 from srgan.training.requests import Requester, Requests, StopRequest
 from srgan.training.saving import Saver
 from srgan.training.state import (
@@ -55,6 +56,7 @@ class Loop:
         stop: StopRequest,
         gpus: int,
         began: float,
+        pulse: Pulse,
     ) -> None:
         """Takes what the worker has set up; only the first worker has a `saver`.
 
@@ -63,7 +65,7 @@ class Loop:
         self._config, self._strategy = config, strategy
         self._networks, self._extractors = networks, extractors
         self._phases, self._batches, self._patches = phases, batches, patches
-        self._saver = saver
+        self._saver, self._pulse = saver, pulse
         self._xla = uses_xla(config, gpus=gpus, replicas=strategy.num_replicas_in_sync)
         self._steps_per_call = steps_per_call(config, gpus=gpus)
         self._requester = Requester(
@@ -117,9 +119,11 @@ class Loop:
                 if stopped:
                     break
         except Exception as error:
+            self._pulse.at(Place.SAVE, self._step)
             if self._saver:
                 self._saver.finish_after(error)
             raise
+        self._pulse.at(Place.SAVE, self._step)
         if self._saver:
             self._saver.finish(is_run_end=not stopped)
         return TrainingEnd(self._step, stopped)
@@ -162,6 +166,7 @@ class Loop:
         every = self._config.checkpoints.every_steps
         if every:
             count = min(count, every - self._step % every)
+        self._pulse.at(Place.FIRST_CALL if self._first_call_is_due else Place.CALL, self._step)
         began = time.monotonic()
         try:
             result = train_call(
@@ -177,6 +182,7 @@ class Loop:
         for number in np.flatnonzero(~good):
             self._skip(phase, self._step + int(number) + 1, names, rows[number])
         self._step += count
+        self._pulse.at(Place.BETWEEN, self._step)
         self._totals.add_steps(names, rows[good])
         now, waited = time.monotonic(), float(result.data_wait)
         self._totals.add(
@@ -214,6 +220,7 @@ class Loop:
         self._log.skipped(step, name, value, count=self._skipped, allowed=allowed)
 
     def _save(self, phase: Phase, state: TrainState, epoch: FinishedEpoch | None) -> None:
+        self._pulse.at(Place.SAVE, self._step)
         began = time.monotonic()
         self._requester.note_save()
         if not self._saver:
@@ -242,6 +249,7 @@ class Loop:
         record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
         if "first_call_seconds" in self._totals.sums:  # which compiles
             record["first_call_seconds"] = round(self._totals.sums["first_call_seconds"], 3)
+        self._pulse.end_epoch(f"{phase.name} epoch {epoch}", self._totals.sums)
         self._totals = EpochTotals()
         self._save(phase, state, FinishedEpoch(phase, epoch, record))
         self._log.progress(phase, epoch, self._step, record)

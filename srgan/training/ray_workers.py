@@ -25,8 +25,10 @@ from data_pipeline.platform.errors import UserError
 from srgan.config import FailuresConfig
 from srgan.training.failures import Failure, describe, first_cause
 from srgan.training.loop import TrainingEnd
+from srgan.training.pulse import Pulse
 from srgan.training.requests import Switchboard
 from srgan.training.resources import Workers, cluster_nodes, describe_nodes
+from srgan.training.watchdog import Watchdog, end_silent
 
 # Workers start again when nodes join: this often at most.
 _SECONDS_BETWEEN_RESIZES = 600.0
@@ -38,14 +40,15 @@ _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _log = logging.getLogger(__name__)
 
 
-class _EndAtFinalFailures(UserCallback):
-    """Ends the run at once where a worker failed in a way that a restart does not fix."""
+class _Failures(UserCallback):
+    """Names workers that do not answer; ends the run where a restart does not fix a failure."""
 
     def __init__(self, switchboard: Any) -> None:
         self._switchboard = switchboard
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train's controller; what it raises ends the run."""
+        end_silent(self._switchboard)
         for failure in ray.get(self._switchboard.lose_workers.remote()):
             if failure.is_final:
                 raise failure.error
@@ -63,10 +66,11 @@ def fit(
     The first SIGINT or SIGTERM makes them save and end, the second one ends them at once.
 
     Args:
-        worker: What each of them calls, with `arguments` and `switchboard=` a Switchboard.
+        worker: What each of them calls, with `arguments`, `switchboard=` a Switchboard, and
+            `pulse=` a Pulse.
         arguments: For it, by name.
         workers: How many, and what they take.
-        failures: How often workers are started again.
+        failures: How often workers are started again, and when they hang.
 
     Raises:
         UserError: If a worker raised one, or the cluster stays too small.
@@ -80,7 +84,8 @@ def fit(
 
     def run(given: dict[str, Any]) -> TrainingEnd:
         try:
-            return worker(**given)
+            with Pulse(given["switchboard"]) as pulse:
+                return worker(**given, pulse=pulse)
         except Exception as error:
             ray.get(given["switchboard"].fail.remote(describe(error)))
             raise
@@ -100,12 +105,13 @@ def fit(
             storage_filesystem=PyFileSystem(FSSpecHandler(MemoryFileSystem())),
             storage_path="ray-train",
             failure_config=FailureConfig(max_failures=failures.restarts),
-            callbacks=[_EndAtFinalFailures(switchboard)],
+            callbacks=[_Failures(switchboard)],
             worker_runtime_env={"env_vars": {_LOG_LEVEL: os.environ.get(_LOG_LEVEL, "2")}},
         ),
     )
     attempt = _Attempt(trainer.fit)
     watch = _ClusterWatch(workers, switchboard, failures.cluster_minutes)
+    watchdog = Watchdog(switchboard, failures.stall_minutes)
     with _signals() as signals:
         asked = False
         while not attempt.ended(_SECONDS_BETWEEN_LOOKS):
@@ -117,6 +123,8 @@ def fit(
             if len(signals) > 1:
                 raise KeyboardInterrupt
             watch.check()
+            watchdog.check()
+        watchdog.check()  # the last epoch's slowest worker
         try:
             end = attempt.result().return_value
         except (TrainingFailedError, RayError) as error:

@@ -10,6 +10,8 @@ import ray.train
 from ray.exceptions import RayError
 
 from srgan.training.failures import Failure
+from srgan.training.pulse import Beat, Pace
+from srgan.training.watchdog import Seen, Signs, describe_slowest
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 _SECONDS_BETWEEN_LAST_SAVES = 30.0
@@ -19,13 +21,15 @@ _log = logging.getLogger(__name__)
 
 @ray.remote(num_cpus=0, max_restarts=0)
 class Switchboard:
-    """An actor on the driver's node: a stop goes to the workers, their failures to the driver."""
+    """An actor on the driver's node: the driver tells workers to stop, they tell how they are."""
 
     def __init__(self) -> None:
         self._stop = asyncio.Event()
         self._training = False
         self._failures: list[Failure] = []
         self._told: list[Failure] = []
+        self._signs = Signs()
+        self._lines: list[str] = []
 
     async def begin(self) -> None:
         """A worker begins to train: from now on there may be something to save."""
@@ -40,12 +44,43 @@ class Switchboard:
     async def lose_workers(self) -> list[Failure]:
         """All workers have ended; others may begin. Returns why they ended."""
         self._training = False
+        self._signs.clear()
         self._told, self._failures = self._failures, []
         return self._told
 
     async def failures(self) -> list[Failure]:
         """Why the last workers ended that Ray reported."""
         return self._told
+
+    async def beat(self, beat: Beat) -> None:
+        """A worker tells that it lives and where it is."""
+        self._signs.note_beat(beat, time.monotonic())
+
+    async def leave(self, rank: int) -> None:
+        """A worker ends, and sends no more beats."""
+        self._signs.leave(rank)
+
+    async def note_pace(self, pace: Pace) -> None:
+        """A worker tells how fast it was in an epoch."""
+        if line := describe_slowest(self._signs.note_pace(pace)):
+            self._lines.append(line)
+
+    async def forget_signs(self) -> None:
+        """What workers told does not count any more."""
+        self._signs.clear()
+
+    async def seen(self) -> list[Seen]:
+        """The workers' last beats."""
+        return self._signs.seen(time.monotonic())
+
+    async def note_lines(self, lines: list[str]) -> None:
+        """Lines for the driver's log."""
+        self._lines += lines
+
+    async def take_lines(self) -> list[str]:
+        """The lines that came since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
 
     async def is_training(self) -> bool:
         """Whether workers have begun and have not ended."""

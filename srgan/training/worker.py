@@ -26,6 +26,7 @@ from srgan.training.checkpoint import (
 from srgan.training.lease import Lease
 from srgan.training.loop import Loop, TrainingEnd
 from srgan.training.phases import plan_phases
+from srgan.training.pulse import Pulse
 from srgan.training.requests import StopRequest
 from srgan.training.saving import Saver
 from srgan.training.state import build_networks, dtype_policy
@@ -36,7 +37,14 @@ from srgan.vgg_weights import read_vgg_weights
 
 
 def train_worker(
-    *, config: Config, data: Storage, run: Storage, lease: Lease, gpus: int, switchboard: Any
+    *,
+    config: Config,
+    data: Storage,
+    run: Storage,
+    lease: Lease,
+    gpus: int,
+    switchboard: Any,
+    pulse: Pulse,
 ) -> TrainingEnd:
     """Trains from the newest whole checkpoint, or from step 0, to the end or until asked to stop.
 
@@ -47,6 +55,7 @@ def train_worker(
         lease: The driver's on RUN.
         gpus: GPUs of this worker to mirror over; 0 for the CPU.
         switchboard: A Switchboard.
+        pulse: Tells where this worker is.
 
     Raises:
         JobFailedError: If a GPU that the run had is not seen any more.
@@ -118,6 +127,7 @@ def train_worker(
             stop=stop,
             gpus=gpus,
             began=began,
+            pulse=pulse,
         )
         if checkpoint:
             loop.restore(checkpoint)
