@@ -32,6 +32,7 @@ class Batches:
 
     Attributes:
         epoch_steps: Steps of an epoch.
+        scale: Super-resolution factor.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class Batches:
         shuffle_shards: int | None = None,
     ) -> None:
         self._patches = patches
-        self._scale = manifest.settings.scale
-        self._crop_range = (manifest.settings.patch_size - hr_crop) // self._scale + 1
+        self.scale = manifest.settings.scale
+        self._crop_range = (manifest.settings.patch_size - hr_crop) // self.scale + 1
         self._seed, self._global_batch, self._hr_crop = seed, global_batch, hr_crop
         self._permute_colours = permute_colours
         self.epoch_steps = steps_per_epoch(len(patches), global_batch)
@@ -107,7 +108,7 @@ class Batches:
         sizes = {borders[replica + 1] - borders[replica] for replica in replicas}
         rows = sizes.pop() if len(sizes) == 1 else None
         served = slice(borders[replicas[0]], borders[replicas[-1] + 1])
-        lr_crop = self._hr_crop // self._scale
+        lr_crop = self._hr_crop // self.scale
 
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
             offset, position = divmod(int(index), len(replicas))

@@ -1,6 +1,5 @@
 """The training loop: phases, epochs, and calls of the compiled steps."""
 
-import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from data_pipeline.loading.dataset import Batches
 from data_pipeline.loading.patch_set import PatchSet
 from srgan.config import Config
 from srgan.training.checkpoint import Checkpoint, Position
+from srgan.training.device_facts import device_peak_flops, peak_memory
 from srgan.training.failures import NonFiniteError
 from srgan.training.phases import Phase, phase_of
 from srgan.training.pulse import Place, Pulse
@@ -25,9 +25,9 @@ from srgan.training.state import (
     set_state,
     state_arrays,
 )
-from srgan.training.step import TrainCall, make_train_call, shown_terms, term_names
+from srgan.training.step import TrainCall, make_train_call, patch_flops, shown_terms, term_names
 from srgan.training.strategy import steps_per_call, uses_xla
-from srgan.training.totals import EpochTotals, FinishedEpoch
+from srgan.training.totals import EpochTotals, FinishedEpoch, compute_rates
 from srgan.training.training_log import TrainingLog
 from srgan.vgg import FeatureExtractor
 
@@ -72,7 +72,7 @@ class Loop:
             stop, every_minutes=config.checkpoints.every_minutes, is_first=saver is not None
         )
         self._state: TrainState | None = None
-        self._step = self._skipped = 0
+        self._step = self._skipped = self._patch_flops = 0
         self._totals = EpochTotals()
         self._first_call_is_due = True
         self._began, self._counted, self._before = began, began, 0.0
@@ -135,6 +135,13 @@ class Loop:
     def _train_phase(self, phase: Phase, state: TrainState) -> bool:
         """Trains to the phase's end. Returns whether it was asked to stop before the run's."""
         self._first_call_is_due = True
+        if self._saver:
+            self._patch_flops = patch_flops(
+                state,
+                phase.config.losses,
+                hr_crop=self._config.batch.hr_crop,
+                scale=self._batches.scale,
+            )
         iterator = iter(self._distributed_batches(self._step, phase.stop))
         train_call = make_train_call(
             self._strategy, state, self._config, phase.config, self._extractors, xla=self._xla
@@ -244,16 +251,22 @@ class Loop:
             "learning_rate": current_rate(state.generator_optimizer),
         }
         terms = [name for name in term_names(phase.config.losses) if not name.endswith("_gradient")]
-        record |= self._totals.means(terms) | self._speed() | _peak_memory()
+        record |= self._totals.means(terms) | self._speed() | peak_memory()
         uses = self._totals.seconds_by_use()
         record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
+        record |= compute_rates(
+            self._patch_flops * self._config.batch.global_batch * self._totals.sums["steps"],
+            uses["compute"],
+            devices=self._strategy.num_replicas_in_sync,
+            peak=device_peak_flops(self._config),
+        )
         if "first_call_seconds" in self._totals.sums:  # which compiles
             record["first_call_seconds"] = round(self._totals.sums["first_call_seconds"], 3)
         self._pulse.end_epoch(f"{phase.name} epoch {epoch}", self._totals.sums)
         self._totals = EpochTotals()
         self._save(phase, state, FinishedEpoch(phase, epoch, record))
         self._log.progress(phase, epoch, self._step, record)
-        self._log.uses(phase, epoch, uses)
+        self._log.uses(phase, epoch, uses, record)
 
     def _speed(self) -> dict[str, float]:
         return self._totals.speed(self._config.batch.global_batch)
@@ -272,15 +285,3 @@ class Loop:
             )
 
         return self._strategy.distribute_datasets_from_function(dataset)
-
-
-def _peak_memory() -> dict[str, int]:
-    """Peak memory so far in bytes: of this process, and of the GPU that used most."""
-    peak = {"peak_host_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    gpus = len(tf.config.get_visible_devices("GPU"))
-    if gpus:
-        peak["peak_gpu_bytes"] = max(
-            tf.config.experimental.get_memory_info(f"GPU:{number}")["peak"]
-            for number in range(gpus)
-        )
-    return peak

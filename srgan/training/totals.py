@@ -101,6 +101,24 @@ class EpochTotals:
         return used | {"other": total - sum(used.values())}
 
 
+def compute_rates(
+    flops: float, seconds: float, *, devices: int, peak: float | None
+) -> dict[str, float]:
+    """TFLOP/s of a run, and MFU, the share of what its devices can do at most.
+
+    Args:
+        flops: Of an epoch's steps.
+        seconds: In which they were computed: `compute` of `seconds_by_use`.
+        devices: How many of them.
+        peak: FLOP/s of each; None if it is not known.
+    """
+    if seconds <= 0:
+        return {}
+    rate = flops / seconds
+    rates = {"tflops_per_second": round(rate / 1e12, 4)}
+    return rates | ({"mfu": round(rate / (devices * peak), 4)} if peak else {})
+
+
 def percentages(amounts: Sequence[float]) -> list[float]:
     """Shares of a sum in per cent with one decimal, which sum to 100: the last has the rest."""
     total = sum(amounts)

@@ -98,15 +98,26 @@ class TrainingLog:
             duration(left),
         )
 
-    def uses(self, phase: Phase, epoch: int, seconds: Mapping[str, float]) -> None:
-        """Where an epoch's seconds went: `seconds_by_use`, as shares that sum to 100 %."""
+    def uses(
+        self, phase: Phase, epoch: int, seconds: Mapping[str, float], rates: Mapping[str, float]
+    ) -> None:
+        """Where an epoch's seconds went: `seconds_by_use`, as shares that sum to 100 %.
+
+        Args:
+            phase: The epoch's.
+            epoch: Its number in the phase, from 1.
+            seconds: By use.
+            rates: What `compute_rates` gives.
+        """
         shares = zip(USES.values(), percentages([seconds[use] for use in USES]), strict=True)
         self._show(
-            "%s epoch %d: %.1f s: %s",
+            "%s epoch %d: %.1f s: %s%s%s",
             phase.name,
             epoch,
             sum(seconds.values()),
             ", ".join(f"{name} {share:.1f} %" for name, share in shares),
+            f"; {rates['tflops_per_second']:.3g} TFLOP/s" if "tflops_per_second" in rates else "",
+            f", MFU {100 * rates['mfu']:.1f} %" if "mfu" in rates else "",
         )
 
     def skipped(self, step: int, name: str, value: float, *, count: int, allowed: int) -> None:

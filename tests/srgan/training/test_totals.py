@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from srgan.training.totals import EpochTotals, percentages
+from srgan.training.totals import EpochTotals, compute_rates, percentages
 
 
 def test_means_over_an_interrupted_epoch():
@@ -41,6 +41,14 @@ def test_an_epoch_of_one_call_is_all_start_up():
     totals.add(first_call_seconds=9, first_wait_seconds=1, first_steps=2)
     uses = totals.seconds_by_use()
     assert uses == {"compute": 0, "data_wait": 1, "save": 0, "startup": 8, "other": 0}
+
+
+def test_rates_are_those_of_all_devices():
+    """30 TFLOP in 2 s on two GPUs of 100 TFLOP/s."""
+    rates = compute_rates(30e12, 2, devices=2, peak=100e12)
+    assert rates == {"tflops_per_second": 15, "mfu": 0.075}
+    assert compute_rates(30e12, 2, devices=2, peak=None) == {"tflops_per_second": 15}
+    assert compute_rates(30e12, 0, devices=1, peak=None) == {}  # an epoch of one call
 
 
 def test_an_epoch_that_an_older_version_began():
