@@ -18,15 +18,15 @@ def main() -> None:
     parser.add_argument(
         "--num-workers",
         type=_worker_range,
-        default=(1, 1),
         metavar="N",
-        help="training workers; MIN:MAX uses as many as the cluster has room for (default: 1)",
+        help="training workers; MIN:MAX uses as many as the cluster has room for (default: as "
+        "many as its GPUs hold when the job starts, at most global_batch / K; 1 on the CPU)",
     )
     parser.add_argument(
         "--gpus-per-worker",
         type=_count,
         metavar="K",
-        help="GPUs of each worker; 0 trains on the CPU (default: all of a node's GPUs)",
+        help="GPUs of each worker; 0 trains on the CPU (default: 1; 0 on a machine without)",
     )
     parser.add_argument(
         "--set",

@@ -28,7 +28,7 @@ from srgan.training.goodput import recorded_job
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
 from srgan.training.ray_workers import fit
-from srgan.training.resources import Workers, cluster_nodes, describe_nodes, plan_workers
+from srgan.training.resources import cluster_nodes, plan
 from srgan.training.worker import train_worker
 from srgan.vgg_weights import provide_vgg_weights
 
@@ -40,7 +40,7 @@ def train(
     data_uri: str,
     run_uri: str,
     *,
-    workers: tuple[int, int] = (1, 1),
+    workers: tuple[int, int] | None = None,
     gpus: int | None = None,
 ) -> None:
     """Trains a run, or goes on with it.
@@ -49,8 +49,8 @@ def train(
         config: The experiment.
         data_uri: DATA.
         run_uri: RUN.
-        workers: The fewest and the most training workers.
-        gpus: GPUs of each worker; 0 for the CPU, None for all of the cluster's largest node.
+        workers: The fewest and the most training workers; None as in `resources.plan`.
+        gpus: GPUs of each worker, 0 for the CPU; None as in `resources.plan`.
 
     Raises:
         UserError: If the configuration does not fit DATA or the cluster, RUN was begun with
@@ -75,7 +75,13 @@ def train(
         if position is None and not read_metrics(run):
             run.delete(VGG_KEY)  # an earlier attempt may have used other weights
         with ray_session():
-            scaling = plan(workers, gpus, config)
+            scaling = plan(
+                cluster_nodes(),
+                config,
+                workers=workers,
+                gpus=gpus,
+                may_grow=bool(os.environ.get("RAY_ADDRESS")),
+            )
             provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
             if config.initial_generator and not position:
                 run.write(INITIAL_KEY, _read_initial(config.initial_generator))
@@ -225,45 +231,3 @@ def _check_position(run: Storage, position: Position, phases: Sequence[Phase]) -
         f"{position.phase_start}; the lengths of the configuration's phases put it elsewhere: "
         "change only what lies ahead"
     )
-
-
-def plan(workers: tuple[int, int], gpus: int | None, config: Config) -> Workers:
-    """What the workers take of the cluster. A cluster may still grow; a single machine may not.
-
-    Args:
-        workers: As `train`'s.
-        gpus: Likewise.
-        config: The experiment.
-
-    Raises:
-        UserError: If workers, GPUs, configuration and machine do not fit together.
-    """
-    nodes = cluster_nodes()
-    if os.environ.get("RAY_ADDRESS"):
-        # One CPU of each node stays free for the driver and other jobs.
-        nodes = [node._replace(cpus=node.cpus - 1) if node.cpus > 1 else node for node in nodes]
-    if gpus is None:
-        gpus = max((node.gpus for node in nodes), default=0)
-        if not gpus and os.environ.get("RAY_ADDRESS"):
-            raise UserError(
-                "--gpus-per-worker: no node of the cluster has a GPU now; pass how many GPUs each "
-                "worker waits for, or 0 to train on CPUs"
-            )
-    planned = plan_workers(nodes, least=workers[0], most=workers[1], gpus=gpus)
-    replicas = planned.most * max(1, planned.gpus)
-    if replicas > config.batch.global_batch:
-        raise UserError(
-            f"batch.global_batch {config.batch.global_batch}: leaves nothing for some of "
-            f"{replicas} replicas; raise it, or lower --num-workers or --gpus-per-worker"
-        )
-    if config.xla and config.xla != "auto" and replicas > 1 and config.has_batch_norm:
-        raise UserError(
-            f"xla: cannot compile batch normalisation over {replicas} replicas; set xla to false, "
-            "or generator.batch_norm and discriminator.batch_norm"
-        )
-    if not planned.fit(nodes) and not os.environ.get("RAY_ADDRESS"):
-        raise UserError(
-            f"--num-workers, --gpus-per-worker: {planned} are asked for, this machine is "
-            f"{describe_nodes(nodes)}; ask for less, or name a cluster in RAY_ADDRESS"
-        )
-    return planned

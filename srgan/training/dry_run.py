@@ -1,6 +1,7 @@
 """Trains a few steps as a run would, and tells what the whole run would take."""
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import Config
 from srgan.metrics_log import read_metrics
 from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, VGG_KEY
-from srgan.training.driver import check_run, is_finished, plan, train
+from srgan.training.driver import check_run, is_finished, train
 from srgan.training.phases import Phase
-from srgan.training.resources import Workers
+from srgan.training.resources import Workers, cluster_nodes, plan
 
 _STEPS = 3
 _LOOKS = 5
@@ -46,7 +47,7 @@ def dry_run(
     data_uri: str,
     run_uri: str,
     *,
-    workers: tuple[int, int] = (1, 1),
+    workers: tuple[int, int] | None = None,
     gpus: int | None = None,
 ) -> list[str]:
     """Trains a few steps of every phase in a new folder inside RUN, then removes the folder.
@@ -74,13 +75,20 @@ def dry_run(
     if is_finished(phases, position):
         return [f"{run.uri}: all {phases[-1].stop} steps are done already"]
     rehearsal = f"dry-run-{uuid.uuid4().hex[:8]}"
-    fixed = (workers[0], workers[0])  # a measurement holds for one number of workers
     try:
         with ray_session():
-            planned = plan(fixed, gpus, config)
+            planned = plan(
+                cluster_nodes(),
+                config,
+                # A measurement holds for one number of workers.
+                workers=workers and (workers[0], workers[0]),
+                gpus=gpus,
+                may_grow=bool(os.environ.get("RAY_ADDRESS")),
+            )
+            fixed = (planned.least, planned.most)
             where = f"{run.uri}/{rehearsal}"
             short = _shortened(config, begun=run if position else None)
-            train(short, data_uri, where, workers=fixed, gpus=gpus)
+            train(short, data_uri, where, workers=fixed, gpus=planned.gpus)
         cost = measure(open_storage(where))
     finally:
         _log.info("dry run: what it wrote below %s is removed", run.uri)

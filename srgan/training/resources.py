@@ -1,9 +1,15 @@
-"""What training workers take of a cluster. Pure, but for `cluster_nodes`."""
+"""What training workers take of a cluster."""
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import ray
+
+from data_pipeline.platform.errors import UserError
+from srgan.config import Config
+
+_log = logging.getLogger(__name__)
 
 
 class Node(NamedTuple):
@@ -50,6 +56,73 @@ def describe_nodes(nodes: Sequence[Node]) -> str:
         f"{count} node(s) with {node.cpus} CPU(s) and {node.gpus} GPU(s)"
         for node, count in sorted(kinds.items(), reverse=True)
     )
+
+
+def plan(
+    nodes: Sequence[Node],
+    config: Config,
+    *,
+    workers: tuple[int, int] | None,
+    gpus: int | None,
+    may_grow: bool,
+) -> Workers:
+    """What the workers take of a cluster, or of this machine.
+
+    Args:
+        nodes: What there is now.
+        config: The experiment.
+        workers: The fewest and the most workers. None takes as many as the GPUs hold now, but gives
+            every replica an example of the global batch; one worker without GPUs.
+        gpus: GPUs of each worker, 0 for the CPU. None takes one where there are GPUs, else 0.
+        may_grow: Whether it is a cluster, which may get more nodes. One CPU of each of its nodes
+            stays free for the driver and other jobs.
+
+    Raises:
+        UserError: If workers, GPUs, configuration and machine do not fit together.
+    """
+    if may_grow:
+        nodes = [
+            node._replace(cpus=node.cpus - 1) if node.cpus > max(1, node.gpus) else node
+            for node in nodes
+        ]
+    if gpus is None:
+        gpus = int(any(node.gpus for node in nodes))
+        if not gpus and may_grow:
+            raise UserError(
+                "--gpus-per-worker: no node of the cluster has a GPU now; pass how many GPUs each "
+                "worker waits for, or 0 to train on CPUs"
+            )
+    global_batch = config.batch.global_batch
+    if workers is None:
+        room = fitting(nodes, cpus=1, gpus=gpus) if gpus else 1
+        count = max(1, min(room, global_batch // max(1, gpus)))
+        if count < room:
+            _log.warning(
+                "batch.global_batch %d: has an example for %d of the %d GPUs that there are; "
+                "the others stay idle; docs/train.md says how to raise it",
+                global_batch,
+                count * gpus,
+                room * gpus,
+            )
+        workers = (count, count)
+    planned = plan_workers(nodes, least=workers[0], most=workers[1], gpus=gpus)
+    replicas = planned.most * max(1, planned.gpus)
+    if replicas > global_batch:
+        raise UserError(
+            f"batch.global_batch {global_batch}: leaves nothing for some of {replicas} replicas; "
+            "raise it, or lower --num-workers or --gpus-per-worker"
+        )
+    if config.xla and config.xla != "auto" and replicas > 1 and config.has_batch_norm:
+        raise UserError(
+            f"xla: cannot compile batch normalisation over {replicas} replicas; set xla to false, "
+            "or generator.batch_norm and discriminator.batch_norm"
+        )
+    if not may_grow and not planned.fit(nodes):
+        raise UserError(
+            f"--num-workers, --gpus-per-worker: {planned} are asked for, this machine is "
+            f"{describe_nodes(nodes)}; ask for less, or name a cluster in RAY_ADDRESS"
+        )
+    return planned
 
 
 def plan_workers(nodes: Sequence[Node], *, least: int, most: int, gpus: int) -> Workers:

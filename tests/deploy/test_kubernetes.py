@@ -202,12 +202,14 @@ def test_the_rayjob_cleans_up_and_lets_a_stopped_run_save():
     seconds = int(variables["RAY_JOB_STOP_WAIT_TIME_S"])
     head = pod_templates(document)["head"]["spec"]
     assert 60 <= seconds <= head["terminationGracePeriodSeconds"]
-    # The run asks for what the cluster has.
+    # The run asks for all GPUs that the cluster has.
     words = shlex.split(spec["entrypoint"])
     group = spec["rayClusterSpec"]["workerGroupSpecs"][0]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert words[words.index("--num-workers") + 1] == str(group["replicas"])
-    assert words[words.index("--gpus-per-worker") + 1] == limits["nvidia.com/gpu"]
+    workers, gpus = (
+        int(words[words.index(f"--{name}") + 1]) for name in ("num-workers", "gpus-per-worker")
+    )
+    assert workers * gpus == group["replicas"] * int(limits["nvidia.com/gpu"])
     assert not {"entrypointNumGpus", "entrypointNumCpus"} & spec.keys()
 
 
