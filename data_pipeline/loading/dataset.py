@@ -89,7 +89,8 @@ class Batches:
     ) -> tf.data.Dataset:
         """The batches of some replicas for the steps [start, stop).
 
-        Opens the shards in the background, before their use.
+        One call a step cuts the crops of all these replicas. Shards are opened in the background,
+        before their use.
 
         Args:
             start: First global step.
@@ -100,42 +101,53 @@ class Batches:
 
         Returns:
             Elements (LR uint8 [b, h, w, 3], HR uint8 [b, H, W, 3]): for each step one element per
-            replica, in the given order. b is global batch / num_replicas, rounded down or up.
+            replica, in the given order. b is global batch / num_replicas, rounded down or up. Its
+            static shape is None if it differs between these replicas.
         """
-        borders = [
-            replica * self._global_batch // num_replicas for replica in range(num_replicas + 1)
-        ]
-        sizes = {borders[replica + 1] - borders[replica] for replica in replicas}
+        first, *borders = (
+            replica * self._global_batch // num_replicas
+            for replica in range(replicas[0], replicas[-1] + 2)
+        )
+        served = slice(first, borders[-1])
+        stops = np.array(borders) - first
+        starts = np.array([0, *stops[:-1]])
+        sizes = set((stops - starts).tolist())
         rows = sizes.pop() if len(sizes) == 1 else None
-        served = slice(borders[replicas[0]], borders[replicas[-1] + 1])
         lr_crop = self._hr_crop // self.scale
 
         def load(index: npt.NDArray[np.int64]) -> tuple[Image, Image]:
-            offset, position = divmod(int(index), len(replicas))
-            step = min(start + offset, stop - 1)
-            if position == 0:
-                furthest = step + self._steps_ahead
-                for ahead in range(furthest if offset else step, min(furthest + 1, stop)):
-                    self._patches.prefetch(self._patch_ids(ahead)[served], ahead)
-            first, last = borders[replicas[position]], borders[replicas[position] + 1]
-            plan = self.plan(step).rows(first, last)
+            step = min(start + int(index), stop - 1)
+            furthest = step + self._steps_ahead
+            for ahead in range(furthest if index else step, min(furthest + 1, stop)):
+                self._patches.prefetch(self._patch_ids(ahead)[served], ahead)
+            plan = self.plan(step).rows(served.start, served.stop)
             return self._patches.batch(plan, hr_crop=self._hr_crop)
+
+        def sized(lr: tf.Tensor, hr: tf.Tensor, count: int | None) -> tuple[tf.Tensor, tf.Tensor]:
+            return (
+                tf.ensure_shape(lr, (count, lr_crop, lr_crop, 3)),
+                tf.ensure_shape(hr, (count, self._hr_crop, self._hr_crop, 3)),
+            )
 
         def load_tensors(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             lr, hr = tf.numpy_function(load, [index], (tf.uint8, tf.uint8))
-            return (
-                tf.ensure_shape(lr, (rows, lr_crop, lr_crop, 3)),
-                tf.ensure_shape(hr, (rows, self._hr_crop, self._hr_crop, 3)),
-            )
+            return sized(lr, hr, int(stops[-1]))
+
+        def split(lr: tf.Tensor, hr: tf.Tensor) -> tf.data.Dataset:
+            parts = tf.data.Dataset.from_tensor_slices((starts, stops))
+            return parts.map(lambda first, last: sized(lr[first:last], hr[first:last], rows))
 
         elements = tf.data.Dataset.counter()
         if not endless:
-            elements = elements.take((stop - start) * len(replicas))
+            elements = elements.take(stop - start)
+        elements = elements.map(load_tensors)
+        if len(replicas) > 1:
+            elements = elements.flat_map(split)
         # One thread: a second one would only wait for Python's lock. tf.data would otherwise start
         # one for each core of the node.
         options = tf.data.Options()
         options.threading.private_threadpool_size = 1
-        return elements.map(load_tensors).prefetch(2 * len(replicas)).with_options(options)
+        return elements.prefetch(2 * len(replicas)).with_options(options)
 
 
 def _steps_ahead(

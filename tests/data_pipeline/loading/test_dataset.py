@@ -1,4 +1,7 @@
+from unittest import mock
+
 import numpy as np
+import pytest
 
 from data_pipeline.imresize import imresize
 from data_pipeline.loading.dataset import Batches
@@ -85,10 +88,24 @@ def test_replicas_that_do_not_divide_the_global_batch_share_it_all(small_data):
         for part in (0, 1):  # LR, HR
             parts = [one[part] for one in (first[step], *second[2 * step : 2 * step + 2])]
             np.testing.assert_array_equal(np.concatenate(parts), whole[step][part])
-    dataset = batches.dataset(start=2, stop=4, replicas=[0], num_replicas=3)
-    shapes = [tuple(spec.shape) for spec in dataset.element_spec]
-    assert shapes == [(2, 8, 8, 3), (2, 32, 32, 3)]
-    assert dataset.options().threading.private_threadpool_size == 1  # whatever the node's cores
+    for replicas, rows in (([0], 2), ([1], 3), ([1, 2], 3), ([0, 1, 2], None)):
+        dataset = batches.dataset(start=2, stop=4, replicas=replicas, num_replicas=3)
+        shapes = [tuple(spec.shape) for spec in dataset.element_spec]
+        assert shapes == [(rows, 8, 8, 3), (rows, 32, 32, 3)]
+        assert dataset.options().threading.private_threadpool_size == 1  # for any node's cores
+
+
+@pytest.mark.parametrize(
+    ("replicas", "num_replicas", "sizes"),
+    [([0], 1, [8]), ([0, 1, 2, 3], 4, [2, 2, 2, 2]), ([2, 3, 4], 5, [1, 2, 2])],
+)
+def test_one_call_a_step_serves_all_replicas(small_data, replicas, num_replicas, sizes):
+    """8 examples on 5 replicas: 1, 2, 1, 2 and 2."""
+    patches, batches = open_batches(small_data)
+    with mock.patch.object(patches, "batch", wraps=patches.batch) as batch:
+        found = elements(batches, 0, 3, replicas, num_replicas)
+    assert [len(hr) for _, hr in found] == 3 * sizes
+    assert [len(call.args[0].patch_ids) for call in batch.call_args_list] == 3 * [sum(sizes)]
 
 
 def test_an_endless_dataset_ends_with_its_last_step_again_and_again(small_data):
