@@ -66,11 +66,15 @@ class LearningRateConfig(Section):
     """Adam's learning rate as a function of the phase's step."""
 
     initial: float = Field(default=1e-4, gt=0)
-    """Learning rate at the phase's first step."""
+    """Learning rate at the phase's first step, or after the warm-up."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """The learning rate grows in so many steps from near 0 to what it would be without this. For a
+    large `batch.global_batch`."""
 
     decay: Literal["constant", "drop", "cosine"] = "constant"
     """`constant`; `drop`: a tenth of `initial` in the second half of the phase, as in the paper;
-    `cosine`: half a cosine from `initial` to 0 at the phase's end."""
+    `cosine`: half a cosine from `initial` to 0 at the phase's end. A warm-up shifts nothing."""
 
 
 class LossWeights(Section):
@@ -267,7 +271,8 @@ def fixed_settings(config: Config) -> dict[str, Any]:
     it shows, and the lengths of its phases. Its checkpoints tell whether a phase is over.
 
     Evaluation hashes the JSON of this to recognise a run: a field that is added to it, renamed or
-    moved makes other runs of the old ones.
+    moved makes other runs of the old ones. So a field of a later version is left out where it has
+    its default.
     """
     content = config.model_dump(
         exclude={
@@ -281,6 +286,8 @@ def fixed_settings(config: Config) -> dict[str, Any]:
     )
     for phase in content["phases"].values():
         del phase["epochs"], phase["steps"]
+        if not phase["learning_rate"]["warmup_steps"]:
+            del phase["learning_rate"]["warmup_steps"]
     return content
 
 

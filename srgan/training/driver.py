@@ -129,6 +129,13 @@ def check_run(
     phases = plan_phases(
         config.phases, steps_per_epoch(manifest.num_patches, config.batch.global_batch)
     )
+    for phase in phases:
+        warmup = phase.config.learning_rate.warmup_steps
+        if warmup > phase.steps:
+            raise UserError(
+                f"phases.{phase.name}.learning_rate.warmup_steps {warmup}: the phase has only "
+                f"{phase.steps} steps; lower it, or make the phase longer"
+            )
     position = newest_position(run)
     if position or read_metrics(run):
         _check_same_run(run, config, _identity(data, manifest))

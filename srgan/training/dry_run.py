@@ -99,12 +99,14 @@ def dry_run(
 def _shortened(config: Config, *, begun: Storage | None) -> Config:
     """The same work in few steps. One step a call, so that the first step is timed alone.
 
-    A run that has begun reads its own copies of the weights.
+    It has no warm-up: a learning rate that is too high shows at once. A run that has begun reads
+    its own copies of the weights.
     """
-    phases = {
-        name: phase.model_copy(update={"epochs": None, "steps": _STEPS})
-        for name, phase in config.phases.items()
-    }
+    phases = {}
+    for name, phase in config.phases.items():
+        rate = phase.learning_rate.model_copy(update={"warmup_steps": 0})
+        changed = {"epochs": None, "steps": _STEPS, "learning_rate": rate}
+        phases[name] = phase.model_copy(update=changed)
     changes: dict[str, Any] = {
         "phases": phases,
         "steps_per_call": 1,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from srgan.training.adam import FusedAdam
 from srgan.training.batch_norm import SyncBatchNormalization
 from srgan.training.checkpoint import Arrays
 from srgan.training.failures import DamagedCheckpointError
+from srgan.training.schedule import rate_schedule
 
 
 class Networks(NamedTuple):
@@ -99,15 +100,7 @@ def begin_phase(networks: Networks, phase: PhaseConfig, *, steps: int) -> TrainS
 
 
 def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> FusedAdam:
-    schedules = keras.optimizers.schedules
-    rate = phase.learning_rate
-    schedule: Any = rate.initial
-    if rate.decay == "cosine":
-        schedule = schedules.CosineDecay(rate.initial, steps)
-    elif rate.decay == "drop":
-        schedule = schedules.PiecewiseConstantDecay(
-            [(steps + 1) // 2 - 1], [rate.initial, rate.initial / 10]
-        )
+    schedule = rate_schedule(phase.learning_rate, steps)
     # With a fixed name: Keras's own would count the phases that this process has begun.
     optimizer = FusedAdam(schedule, beta_1=0.9, name=f"{network.name}_adam")
     optimizer.build(network.trainable_variables)

@@ -104,6 +104,18 @@ def test_loader(monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_data_wait():
+    small = ["--count=1", "--size=1200x960", "--seconds=0.1", "--rounds=1", "--workers", "1", "2"]
+    result = run("data_wait", *small, "--steps", "4:10")
+    assert [(case["batch"], case["workers"]) for case in result["cases"]] == [(4, 1), (4, 2)]
+    for case in result["cases"]:
+        assert 0 <= case["data_wait_share"] < 1
+        assert 0 < case["crops_per_second"] <= case["crops_per_second_needed"]
+        rate = 1e6 / case["cpu_microseconds_per_crop"]
+        assert case["crops_per_second_per_core"] == pytest.approx(rate, rel=0.01)
+
+
+@pytest.mark.slow
 def test_prepare():
     arguments = ["--count=1", "--size=720x480", "--rounds=1", "--cores=1"]
     result = run("prepare", *arguments)

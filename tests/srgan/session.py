@@ -44,7 +44,7 @@ phases:
   pretrain:
     epochs: 1
     losses: {{mse: 1}}
-    learning_rate: {{initial: 1e-3, decay: cosine}}
+    learning_rate: {{initial: 1e-3, decay: cosine, warmup_steps: {warmup}}}
   gan:
     epochs: 1
     losses: {{mse: 1, adversarial: 1e-1, total_variation: 1e-2}}
@@ -54,15 +54,22 @@ phases:
 
 
 def config(
-    precision: str, batch_norm: str, *, global_batch: int = 8, more: str = "", phase: str = ""
+    precision: str,
+    batch_norm: str,
+    *,
+    global_batch: int = 8,
+    more: str = "",
+    phase: str = "",
+    warmup: int = 0,
 ) -> Config:
-    """`more` is a line of the configuration, `phase` one of the gan phase."""
+    """`more` is a line of the configuration, `phase` one of the gan phase; pretrain's warm-up."""
     text = CONFIG.format(
         precision=precision,
         batch_norm=batch_norm,
         global_batch=global_batch,
         more=more,
         phase=phase,
+        warmup=warmup,
     )
     return parse_config(text, "test")
 

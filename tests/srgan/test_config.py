@@ -1,6 +1,7 @@
 import copy
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -45,6 +46,34 @@ def test_every_config_that_ships_is_valid_and_headed(file):
     text = "\n".join(header)
     assert f"python -m jobs.train --config configs/{file.name} " in text
     assert re.search(r"# Hours: .*\n(.*\n)*# Score: .*dB", text)
+
+
+def test_the_large_batch_follows_its_rule():
+    """The square root of the batch's growth, as many epochs, 5 of them with warm-up."""
+    patches = 32_592
+    base = load_config(CONFIGS / "div2k_100_epochs.yaml")
+    large = load_config(CONFIGS / "large_batch.yaml")
+    rule = {}
+    for batch in (128, 256, 512, 1024):
+        growth = math.sqrt(batch / base.batch.global_batch)
+        rule[batch] = (growth, patches // batch, 5 * (patches // batch))
+    growth, _, warmup = rule[large.batch.global_batch]
+    assert large.phases.keys() == base.phases.keys()
+    for name, phase in large.phases.items():
+        rate = base.phases[name].learning_rate
+        scaled = {"initial": pytest.approx(growth * rate.initial), "warmup_steps": warmup}
+        assert phase.learning_rate.model_dump() == rate.model_dump() | scaled
+        rest = {"learning_rate": None}
+        assert phase.model_copy(update=rest) == base.phases[name].model_copy(update=rest)
+    table = re.findall(
+        r"^\| (\d+) \| ([\d.e-]+) \| (\d+) \| (\d+) \|$",
+        (ROOT / "docs/train.md").read_text(),
+        re.MULTILINE,
+    )
+    assert {int(batch): tuple(map(float, row)) for batch, *row in table} == {
+        batch: (pytest.approx(1e-4 * growth, rel=2e-3), steps, warmup)
+        for batch, (growth, steps, warmup) in rule.items()
+    }
 
 
 def test_the_demos_head_gives_the_figures_that_were_measured():
@@ -265,3 +294,10 @@ def test_what_a_run_may_change():
     assert differing_keys(old, longer) == []
     other = load_config(DEMO, ["phases.pretrain.losses.l1=1"])
     assert differing_keys(old, other) == ["phases.pretrain.losses.l1: 0.0, now 1.0"]
+
+
+def test_runs_from_before_the_warm_up_stay_the_same_runs():
+    rate = fixed_settings(load_config(DEMO))["phases"]["pretrain"]["learning_rate"]
+    assert rate.keys() == {"initial", "decay"}
+    warm = load_config(DEMO, ["phases.pretrain.learning_rate.warmup_steps=9"])
+    assert len(differing_keys(load_config(DEMO), warm)) == 1

@@ -71,6 +71,20 @@ def test_generators_whose_checkpoints_are_lost_are_not_trained_over(check, gener
     assert "put its checkpoints back, or choose another --run" in str(error.value)
 
 
+def test_a_warm_up_longer_than_its_phase_is_refused(small_data, tmp_path):
+    data = open_storage(str(small_data))
+    manifest = require_manifest(data)
+    steps = manifest.num_patches // 8
+    run = open_storage(str(tmp_path / "run"))
+    check_run(config("float32", "true", warmup=steps), data, run, manifest)
+    with pytest.raises(UserError) as error:
+        check_run(config("float32", "true", warmup=steps + 1), data, run, manifest)
+    assert str(error.value) == (
+        f"phases.pretrain.learning_rate.warmup_steps {steps + 1}: the phase has only {steps} "
+        "steps; lower it, or make the phase longer"
+    )
+
+
 def test_a_kill_before_the_first_checkpoint_loses_nothing(check):
     _, position = check("pretrain")
     assert position is None

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from srgan.training.state import state_arrays
-from tests.conftest import PATIENCE
+from srgan.config_file import load_config
+from srgan.training.state import current_rate, state_arrays
+from tests.conftest import PATIENCE, ROOT
 from tests.srgan.session import TOTAL_STEPS, Session, assert_same_bytes, config, train_apart
 
 
@@ -62,9 +63,10 @@ def test_training_lowers_the_loss(small_data):
     assert session.train(10, 14) < 0.9 * first
 
 
-def test_resume_is_bit_exact(small_data, tmp_path):
+@pytest.mark.parametrize("warmup", [0, 9])
+def test_resume_is_bit_exact(small_data, tmp_path, warmup):
     """N steps = k steps, a checkpoint, a new state, N - k steps; with BN and cosine decay."""
-    settings = config("float32", "true")
+    settings = config("float32", "true", warmup=warmup)
     whole = Session(small_data, settings, 1)
     whole.train(0, 5)
     whole.train(5, TOTAL_STEPS)
@@ -199,6 +201,19 @@ def test_the_learning_rate_drops_to_a_tenth_at_half_of_the_phase(small_data):
         session.train(step, step + 1)
     half = TOTAL_STEPS // 2
     assert rates == pytest.approx([1e-3] * half + [1e-4] * half)
+
+
+@pytest.mark.parametrize("phase", ["pretrain", "gan"])
+def test_the_large_batch_configuration_trains_with_a_rising_rate(small_data, phase):
+    small = ["generator.blocks=1", "generator.filters=4", "discriminator.filters=4"]
+    small += ["discriminator.dense=8", "batch.hr_crop=32", "batch.global_batch=8"]
+    small += ["phases.gan.losses={mse: 1, adversarial: 1.0e-3}"]  # without VGG's weights
+    session = Session(small_data, load_config(ROOT / "configs/large_batch.yaml", small), 1, phase)
+    rates = []
+    for step in range(3):
+        rates.append(current_rate(session.state.generator_optimizer))
+        assert np.isfinite(session.train(step, step + 1))
+    assert rates == pytest.approx([4e-4 * (step + 1) / 635 for step in range(3)])
 
 
 @pytest.mark.slow
