@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(_CPUS)  # before TensorFlow is imported
     if args.large:
-        score_task.score_images(_task(args.large[0], args.large[1], 0))
+        score_task.score_image(_task(args.large[0], args.large[1], 0))
         print(peak_megabytes(os.getpid()))
         return
     with tempfile.TemporaryDirectory() as name:
@@ -95,9 +95,9 @@ def _score(run: Path, hr: Path, number: int) -> Figures:
 
     task = _task(run, hr, number)
     with mock.patch.object(score_task, "upscale_pair", timed):
-        score_task.score_images(task)  # compiles
+        score_task.score_image(task)  # compiles
         start = time.monotonic()
-        score_task.score_images(task)
+        score_task.score_image(task)
         total = time.monotonic() - start
     return {
         "generator_seconds": spent[-1],
@@ -130,7 +130,7 @@ def _task(run: Path, hr: Path, number: int) -> score_task.ScoreTask:
     (file,) = find_generators(opened)
     benchmark = folder_benchmark(str(hr), None, scale=4, kernel="matlab").part(number, 1)
     out = open_storage(str(run / "evaluation"))
-    return score_task.ScoreTask(benchmark, opened, file, out, pictured=1, cpus=_CPUS, gpus=0)
+    return score_task.ScoreTask(benchmark, opened, file, out, is_pictured=True, cpus=_CPUS)
 
 
 def _large(folder: Path, file: Path) -> Figures:

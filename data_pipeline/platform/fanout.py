@@ -1,7 +1,7 @@
 """Runs many independent tasks on Ray, a bounded number at once. A failure does not end the rest."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,7 +12,9 @@ from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.progress import Progress
 
-_RETRIES = 3
+# How often a task is run again, and after which of its own errors.
+RETRIES = 3
+MAY_PASS = (OSError, JobFailedError)
 
 # Submitted tasks for every task that runs. The next one waits with its arguments in memory.
 _QUEUED_PER_SLOT = 2
@@ -40,36 +42,46 @@ def fan_out(
     unit: str,
 ) -> list[T | UserError | TaskFailedError]:
     """Runs `fan_out_unordered` to its end; returns one result for every task, in order."""
-    found = dict(fan_out_unordered(function, arguments, total=total, label=label, unit=unit))
+    submit = as_task(function)
+    found = dict(fan_out_unordered(submit, arguments, total=total, label=label, unit=unit))
     not_tried = TaskFailedError("was not tried after so many failures")
     return [found.get(number, not_tried) for number in range(total)]
 
 
+def as_task(function: Callable[..., Any], *, cpus: int = 1) -> Callable[..., Any]:
+    """A function -> what submits it to the cluster as a task, and returns Ray's reference.
+
+    A task is run again if its worker dies, or if it raises OSError or JobFailedError.
+
+    Args:
+        function: What to run.
+        cpus: Cores that a task takes.
+    """
+    task = ray.remote(num_cpus=cpus, max_retries=RETRIES, retry_exceptions=list(MAY_PASS))
+    submit: Callable[..., Any] = task(function).remote
+    return submit
+
+
 def fan_out_unordered(
-    function: Callable[..., T],
+    submit: Callable[..., Any],
     arguments: Iterable[tuple[Any, ...]],
     *,
     total: int,
     label: str,
     unit: str,
     cpus: int = 1,
-    gpus: int = 0,
-    environment: Mapping[str, str] | None = None,
-) -> Iterator[tuple[int, T | UserError | TaskFailedError]]:
-    """Calls a function on the workers of the cluster, once for every tuple of arguments.
+) -> Iterator[tuple[int, Any]]:
+    """Submits a task for every tuple of arguments, a bounded number at once.
 
-    A task is run again if its worker dies, or if it raises OSError or JobFailedError. A UserError
-    is a result: it becomes a value here and nowhere else, and the other tasks go on.
+    A UserError is a result: it becomes a value here and nowhere else, and the other tasks go on.
 
     Args:
-        function: What to run.
+        submit: Called with the arguments; returns the reference of the task's result.
         arguments: One tuple a task; asked for when the task's turn comes.
         total: How many tasks there are.
         label: Name of the progress bar.
         unit: What a task finishes, in the plural.
         cpus: Cores that a task takes.
-        gpus: GPUs that a task takes. Its process ends with it: the next task may get another GPU.
-        environment: Variables of the tasks' processes. Other tasks do not share these processes.
 
     Yields:
         A task's number and its result, UserError or failure, as soon as it is there. After many
@@ -78,34 +90,24 @@ def fan_out_unordered(
     if not total:
         return
     with ray_session(), Progress(label, total, unit) as progress:
-        remote = ray.remote(
-            num_cpus=cpus,
-            num_gpus=gpus,
-            max_retries=_RETRIES,
-            retry_exceptions=[OSError, JobFailedError],
-            runtime_env={"env_vars": dict(environment)} if environment else None,
-        )(function)
         waiting = enumerate(arguments)
         pending: dict[Any, int] = {}
         in_a_row = 0
         while True:
-            resources = ray.cluster_resources()
-            at_once = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 1) / cpus
-            room = max(2, int(_QUEUED_PER_SLOT * at_once))
+            room = max(2, int(_QUEUED_PER_SLOT * ray.cluster_resources().get("CPU", 1) / cpus))
             if in_a_row < _HOPELESS * room:
                 for number, values in islice(waiting, max(0, room - len(pending))):
-                    pending[remote.remote(*values)] = number
+                    pending[submit(*values)] = number
             if not pending:
                 break
             done, _ = ray.wait(list(pending), timeout=_PATIENCE_SECONDS)
             if not done:
                 _log.warning(
-                    "%s: nothing finished for %d minutes; tasks of %d CPU(s) and %d GPU(s) wait "
-                    "for room if the cluster has none",
+                    "%s: nothing finished for %d minutes; tasks of %d CPU(s) wait for room if the "
+                    "cluster has none",
                     label,
                     _PATIENCE_SECONDS // 60,
                     cpus,
-                    gpus,
                 )
                 continue
             result = _result(done[0])
@@ -119,6 +121,8 @@ def _result(reference: Any) -> Any:
         return ray.get(reference)
     except RayTaskError as error:
         cause = error.cause
+        while isinstance(cause, RayTaskError):  # of a task whose result this one needed
+            cause = cause.cause
         if isinstance(cause, UserError):
             return cause
         return TaskFailedError(f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}")

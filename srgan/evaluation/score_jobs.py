@@ -1,7 +1,7 @@
 """Scores on the cluster what has no scores yet."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -9,19 +9,31 @@ import ray
 from data_pipeline.images import encode_png
 from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import JobFailedError, UserError
-from data_pipeline.platform.fanout import TaskFailedError, fan_out_unordered
+from data_pipeline.platform.fanout import (
+    MAY_PASS,
+    RETRIES,
+    TaskFailedError,
+    as_task,
+    fan_out_unordered,
+)
 from data_pipeline.platform.storage import Storage
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.comparison import stack_rows
 from srgan.evaluation.run_reader import GeneratorFile, TrainingRun
 from srgan.evaluation.score_files import BASELINES, ScoreFile, write_score_file
-from srgan.evaluation.score_task import ScoredImage, ScoreTask, score_images
+from srgan.evaluation.score_task import (
+    GpuMaker,
+    ScoredImage,
+    ScoreTask,
+    load_pair,
+    score_image,
+    score_made,
+)
 
 _PICTURE_ROWS = 4
 _CPUS = 4  # of a task with a network, if no GPU is free
-_IMAGES_ON_A_GPU = 25  # in a task, because every task on a GPU starts a process
 # Full float32: with TF32 the scores would depend on whether a GPU was free. The variable also
-# gives these tasks processes of their own, apart from those that run TensorFlow on the CPU.
+# keeps these processes apart from those that run TensorFlow on the CPU.
 _GPU_ENVIRONMENT = {"NVIDIA_TF32_OVERRIDE": "0"}
 _SHOWN_PROBLEMS = 5
 
@@ -52,55 +64,95 @@ def score_missing(
         JobFailedError: If workers fail again and again.
     """
     with ray_session():
-        cpus, gpus = _cpus_and_gpus()
-        whole = ScoreTask(benchmark, run, None, out, _PICTURE_ROWS, cpus, gpus)
         if with_baselines:
             has_network = run and run.extractors  # VGG
-            _score(whole._replace(cpus=cpus if has_network else 1, gpus=0), [None], protocol)
+            task = ScoreTask(benchmark, run, None, out, False, _cpus() if has_network else 1)
+            _score(task, [None], protocol, as_task(score_image, cpus=task.cpus))
         if generators:
-            _score(whole, generators, protocol)
+            task = ScoreTask(benchmark, run, None, out, False, 1)
+            images = len(generators) * len(benchmark.hr)
+            if gpus := min(images, int(ray.available_resources().get("GPU", 0))):
+                _score(task, generators, protocol, _through_gpus(gpus))
+                return
+            if ray.cluster_resources().get("GPU", 0):
+                _log.warning("no GPU of the cluster is free: scoring on its CPUs")
+            task = task._replace(cpus=_cpus())
+            _score(task, generators, protocol, as_task(score_image, cpus=task.cpus))
+
+
+def _through_gpus(gpus: int) -> Callable[[ScoreTask], Any]:
+    """What submits a task in three parts: CPU, then GPU, then CPU again.
+
+    A process on each GPU lives as long as what is returned here: TensorFlow starts once, and its
+    graphs are compiled once. Ray starts it again if it dies. It decodes and measures nothing, for
+    that takes many times as long as its networks.
+
+    Args:
+        gpus: How many GPUs.
+    """
+    maker = ray.remote(
+        num_cpus=0,  # or the processes could take all cores of a node, and none could score
+        num_gpus=1,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
+        runtime_env={"env_vars": _GPU_ENVIRONMENT},
+    )(GpuMaker)
+    queues: dict[Any, list[Any]] = {maker.remote(): [] for _ in range(gpus)}
+    load, score = as_task(load_pair), as_task(score_made)
+
+    def submit(task: ScoreTask) -> Any:
+        for one, references in queues.items():
+            if references:
+                queues[one] = ray.wait(references, num_returns=len(references), timeout=0)[1]
+        shortest = min(queues, key=lambda one: len(queues[one]))
+        pair = load(task)
+        made = shortest.make.options(retry_exceptions=list(MAY_PASS)).remote(task, pair)
+        queues[shortest].append(made)
+        return score(task, pair, made)
+
+    return submit
 
 
 def _score(
-    whole: ScoreTask, generators: Sequence[GeneratorFile | None], protocol: dict[str, Any]
+    whole: ScoreTask,
+    generators: Sequence[GeneratorFile | None],
+    protocol: dict[str, Any],
+    submit: Callable[[ScoreTask], Any],
 ) -> None:
     """Scores all images by each generator, in tasks that are parts of `whole`.
 
     None stands for the baselines.
     """
-    in_a_task = _IMAGES_ON_A_GPU if whole.gpus else 1
-    starts = range(0, len(whole.benchmark.hr), in_a_task)
+    count = len(whole.benchmark.hr)
     tasks = (
         whole._replace(
-            benchmark=whole.benchmark.part(start, in_a_task),
+            benchmark=whole.benchmark.part(number, 1),
             generator=generator,
-            pictured=max(0, whole.pictured - start),
+            is_pictured=number < _PICTURE_ROWS,
         )
         for generator in generators
-        for start in starts
+        for number in range(count)
     )
-    scored: list[dict[int, list[ScoredImage]]] = [{} for _ in generators]
+    scored: list[dict[int, ScoredImage]] = [{} for _ in generators]
     unusable: list[str] = []
     failed: list[str] = []
     for number, result in fan_out_unordered(
-        score_images,
+        submit,
         ((task,) for task in tasks),
-        total=len(generators) * len(starts),
+        total=len(generators) * count,
         label="evaluate" if any(generators) else "evaluate baselines",
-        unit="images" if in_a_task == 1 else f"times {in_a_task} images",
+        unit="images",
         cpus=whole.cpus,
-        gpus=whole.gpus,
-        environment=_GPU_ENVIRONMENT if whole.gpus else None,
     ):
-        which, part = divmod(number, len(starts))
+        which, image = divmod(number, count)
         if isinstance(result, UserError):
             unusable += result.problems
         elif isinstance(result, TaskFailedError):
             failed.append(str(result))
         else:
-            scored[which][part] = result
-            if len(scored[which]) == len(starts):
-                images = [image for _, some in sorted(scored[which].items()) for image in some]
+            scored[which][image] = result
+            if len(scored[which]) == count:
+                images = [one for _, one in sorted(scored[which].items())]
                 _write(whole.out, generators[which], protocol, images)
                 scored[which].clear()  # the pictures of many generators would fill the memory
     if unusable:
@@ -123,14 +175,10 @@ def _write(
     write_score_file(out, ScoreFile(name, protocol, generator.sha256 if generator else "", scores))
 
 
-def _cpus_and_gpus() -> tuple[int, int]:
-    """What a task with a network takes: a GPU that is free now, else some cores of a node."""
-    if ray.available_resources().get("GPU", 0) >= 1:
-        return 1, 1
-    if ray.cluster_resources().get("GPU", 0):
-        _log.warning("no GPU of the cluster is free: scoring on its CPUs")
+def _cpus() -> int:
+    """Cores of a task with a network on the CPU."""
     cpus = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    return max(1, min(_CPUS, int(cpus))), 0
+    return max(1, min(_CPUS, int(cpus)))
 
 
 def _summary(messages: Sequence[str]) -> str:

@@ -32,26 +32,34 @@ if TYPE_CHECKING:
 
 
 class ScoreTask(NamedTuple):
-    """Images to score.
+    """An image to score.
 
     Attributes:
-        benchmark: The images of this task.
+        benchmark: This image alone.
         run: The RUN of the generator and of the VGG weights that measure; None for the baselines
             alone.
-        generator: The generator of `run` that makes the images; None for the baselines.
-        out: Where its SR images go.
-        pictured: How many images, from the first on, get a row of the comparison picture.
-        cpus: CPU cores that the task may use.
-        gpus: GPUs that the task may use.
+        generator: The generator of `run` that makes the image; None for the baselines.
+        out: Where the SR image goes.
+        is_pictured: Whether the image gets a row of the comparison picture.
+        cpus: CPU cores that a process may use.
     """
 
     benchmark: Benchmark
     run: TrainingRun | None
     generator: GeneratorFile | None
     out: Storage
-    pictured: int
+    is_pictured: bool
     cpus: int
-    gpus: int
+
+
+class Made(NamedTuple):
+    """What the baselines or a generator make of a pair: images and their VGG distances, by method.
+
+    HR is an image of the baselines.
+    """
+
+    images: dict[str, Image]
+    distances: dict[str, Values]
 
 
 class ScoredImage(NamedTuple):
@@ -61,61 +69,77 @@ class ScoredImage(NamedTuple):
     row: Image | None
 
 
-def score_images(task: ScoreTask) -> list[ScoredImage]:
-    """Scores a task's images by nearest, bicubic and HR, or by its generator.
+def score_image(task: ScoreTask) -> ScoredImage:
+    """Scores an image by nearest, bicubic and HR, or by the task's generator, in one process.
 
-    A generator's SR images are written to `sr/<generator>/<image>.png`.
+    A generator's SR image is written to `sr/<generator>/<image>.png`.
 
     Raises:
-        UserError: If the generator cannot be used, or images cannot: with a line for each; if
-            TensorFlow does not see the task's GPUs.
+        UserError: If the generator or the image cannot be used.
     """
-    use_devices(cpus=task.cpus, gpus=task.gpus)
-    network = _network_of(task)
-    scored: list[ScoredImage] = []
-    problems: list[str] = []
-    for number in range(len(task.benchmark.hr)):
-        try:
-            scored.append(_score_image(task, network, number))
-        except UserError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise UserError(*problems)
-    return scored
+    pair = load_pair(task)
+    return score_made(task, pair, make(task, pair))
+
+
+def load_pair(task: ScoreTask) -> Pair:
+    """The task's image, without a network. Raises UserError if it cannot be used."""
+    use_devices(cpus=task.cpus, gpus=0)
+    return task.benchmark.pair(0)
+
+
+class GpuMaker:
+    """A process with a GPU of its own, which runs the networks of one task after the other."""
+
+    def make(self, task: ScoreTask, pair: Pair) -> Made:
+        """As `make`, on the GPU. Raises UserError also if TensorFlow does not see the GPU."""
+        use_devices(cpus=task.cpus, gpus=1)
+        return make(task, pair)
+
+
+def make(task: ScoreTask, pair: Pair) -> Made:
+    """All that needs a network: SR of the generator, and VGG distances.
+
+    Raises:
+        UserError: If the generator cannot be used.
+    """
+    if network := _network_of(task):
+        assert task.generator
+        images = {task.generator.method: upscale_pair(network, pair)}
+    else:
+        images = baselines(pair, task.benchmark.kernel) | {HR: pair.hr}
+    extractors = run_extractors(task.run.storage.uri, task.run.extractors) if task.run else {}
+    distances = {
+        method: vgg_distances(pair.hr, image, extractors) for method, image in images.items()
+    }
+    return Made(images, distances)
+
+
+def score_made(task: ScoreTask, pair: Pair, made: Made) -> ScoredImage:
+    """All other measures, the picture and the file, without a network."""
+    use_devices(cpus=task.cpus, gpus=0)
+    kernel, generator = task.benchmark.kernel, task.generator
+    if generator:
+        sr = made.images[generator.method]
+        task.out.write(sr_key(generator.name, pair.name), encode_png(sr))
+    scores = []
+    for method, image in made.images.items():
+        values = {
+            **score_pair(pair, image)._asdict(),
+            "lr_psnr": lr_consistency(pair, image, kernel),
+            **made.distances[method],
+            **iqa_values(pair.hr, image),
+        }
+        epoch = generator.epoch if generator else None
+        scores.append(ImageScore(epoch, method, pair.name, values))
+    if not task.is_pictured:
+        return ScoredImage(scores, None)
+    titled = {TITLES[method]: image for method, image in made.images.items()} if generator else {}
+    return ScoredImage(scores, labelled_row(detail_panels(pair, kernel, titled)))
 
 
 def sr_key(generator: str, image: str) -> str:
     """Key of an SR image in an evaluation."""
     return f"sr/{generator}/{image}.png"
-
-
-def _score_image(task: ScoreTask, network: "keras.Model | None", number: int) -> ScoredImage:
-    pair = task.benchmark.pair(number)
-    kernel, generator = task.benchmark.kernel, task.generator
-    generated: dict[str, Image] = {}
-    if generator and network:
-        sr = upscale_pair(network, pair)
-        task.out.write(sr_key(generator.name, pair.name), encode_png(sr))
-        generated[generator.method] = sr
-    epoch = generator.epoch if generator else None
-    scores = [
-        ImageScore(epoch, method, pair.name, _measure(task, pair, image))
-        for method, image in (generated or baselines(pair, kernel) | {HR: pair.hr}).items()
-    ]
-    if number >= task.pictured:
-        return ScoredImage(scores, None)
-    titled = {TITLES[method]: image for method, image in generated.items()}
-    return ScoredImage(scores, labelled_row(detail_panels(pair, kernel, titled)))
-
-
-def _measure(task: ScoreTask, pair: Pair, image: Image) -> Values:
-    extractors = run_extractors(task.run.storage.uri, task.run.extractors) if task.run else {}
-    return {
-        **score_pair(pair, image)._asdict(),
-        "lr_psnr": lr_consistency(pair, image, task.benchmark.kernel),
-        **vgg_distances(pair.hr, image, extractors),
-        **iqa_values(pair.hr, image),
-    }
 
 
 def _network_of(task: ScoreTask) -> "keras.Model | None":

@@ -1,12 +1,9 @@
 import os
-import subprocess
-import sys
 
 import pytest
 
 from data_pipeline.platform.errors import JobFailedError, UserError
-from data_pipeline.platform.fanout import TaskFailedError, fan_out
-from tests.conftest import PATIENCE, ROOT
+from data_pipeline.platform.fanout import TaskFailedError, as_task, fan_out, fan_out_unordered
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -80,34 +77,18 @@ def test_no_calls_need_no_ray():
     assert fan_out(len, [], total=0, label="test", unit="calls") == []
 
 
-ON_TWO_GPUS = """
-import os, ray, time
-from data_pipeline.platform.fanout import fan_out_unordered
-ray.init(address="local", num_cpus=3, num_gpus=2, include_dashboard=False)
+def test_a_mistake_in_a_task_that_another_one_needs_is_a_value():
+    def read(value):
+        if value == 2:
+            raise UserError("a.png: is damaged")
+        return value
 
-def place(number):
-    time.sleep(0.3)
-    return os.getpid(), tuple(ray.get_gpu_ids()), os.environ.get("APART")
-
-tasks = {"total": 5, "label": "test", "unit": "calls"}
-on_cpu = [found for _, found in fan_out_unordered(place, [(n,) for n in range(5)], **tasks)]
-found = dict(
-    fan_out_unordered(
-        place, [(n,) for n in range(5)], gpus=1, environment={"APART": "yes"}, **tasks
+    first, second = as_task(read), as_task(lambda value: 10 * value)
+    found = dict(
+        fan_out_unordered(
+            lambda value: second(first(value)), **arguments(1, 2), label="test", unit="calls"
+        )
     )
-)
-assert sorted(found) == list(range(5))
-assert {gpu for _, gpu, _ in found.values()} == {(0,), (1,)}, found
-assert {apart for *_, apart in found.values()} == {"yes"}, found
-by_process = {}
-for process, gpu, _ in found.values():
-    by_process.setdefault(process, set()).add(gpu)
-assert all(len(gpus) == 1 for gpus in by_process.values()), found
-assert not {process for process, *_ in on_cpu} & set(by_process), (on_cpu, found)
-"""
-
-
-@pytest.mark.slow
-def test_a_process_sees_one_gpu_and_is_no_process_of_cpu_tasks():
-    """TensorFlow keeps the devices that it finds first. The GPUs are declared, not real."""
-    subprocess.run([sys.executable, "-c", ON_TWO_GPUS], cwd=ROOT, check=True, timeout=PATIENCE)
+    assert found[0] == 10
+    assert isinstance(found[1], UserError)
+    assert found[1].problems == ("a.png: is damaged",)

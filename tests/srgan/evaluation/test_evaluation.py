@@ -2,7 +2,6 @@
 
 import csv
 import io
-import pickle
 import shutil
 from contextlib import suppress
 from fractions import Fraction
@@ -25,7 +24,6 @@ from srgan.evaluation.evaluate import EvaluationSummary, Limits, evaluate
 from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
 from srgan.evaluation.score_files import read_score_files
-from srgan.evaluation.score_task import ScoreTask, score_images
 from srgan.generator_file import save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
@@ -265,28 +263,6 @@ def test_a_bad_image_is_named_and_what_was_scored_is_kept(small_data, run, tmp_p
     with pytest.raises(UserError, match=r"ihc\.png: does not decode.*; .*retina\.png: does not"):
         score_folder()
     assert not out.list()
-
-
-def test_all_bad_images_of_one_task_are_named(small_data, run, tmp_path, monkeypatch):
-    """As on a GPU, where a task scores several; the error is whole after a way through Ray."""
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.setenv(name, "")  # the task sets them; they are put back after the test
-    shutil.copytree(small_data / "valid/hr", tmp_path / "photos")
-    for name in ("ihc", "zgrey"):
-        (tmp_path / "photos" / f"{name}.png").write_text("no image")
-    benchmark = folder_benchmark(str(tmp_path / "photos"), None, scale=4, kernel="matlab")
-    (file, _), out = find_generators(open_run(run.uri)), open_storage(str(tmp_path / "out"))
-    task = ScoreTask(benchmark, open_run(run.uri), file, out, pictured=4, cpus=1, gpus=0)
-    with pytest.raises(UserError) as error:
-        score_images(task)
-    for one in (error.value, pickle.loads(pickle.dumps(error.value))):
-        assert [message.partition(": ")[0].rpartition("/")[2] for message in one.args] == [
-            "ihc.png",
-            "zgrey.png",
-        ]
-        assert str(one) == "; ".join(one.args)
-    assert [item.key for item in out.list()] == ["sr/epoch-0001/retina.png"]
-    assert len(score_images(task._replace(benchmark=benchmark.part(1, 1)))) == 1
 
 
 @pytest.mark.slow
