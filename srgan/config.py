@@ -3,11 +3,9 @@
 The text below a field is its description in `configs/schema.json`, too.
 """
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-
-from data_pipeline.platform.errors import differences
 
 Precision = Literal["float32", "mixed_bfloat16", "float64"]
 VggName = Literal["vgg22", "vgg54"]
@@ -262,45 +260,3 @@ def needed_extractors(config: Config) -> list[VggName]:
         for name in get_args(VggName)
         if any(getattr(phase.losses, name) for phase in config.phases.values())
     ]
-
-
-def fixed_settings(config: Config) -> dict[str, Any]:
-    """The settings that a run keeps from its beginning to its end.
-
-    A run may change how it is compiled, how often it saves, which failures it goes on after, what
-    it shows, and the lengths of its phases. Its checkpoints tell whether a phase is over.
-
-    Evaluation hashes the JSON of this to recognise a run: a field that is added to it, renamed or
-    moved makes other runs of the old ones. So a field of a later version is left out where it has
-    its default.
-    """
-    content = config.model_dump(
-        exclude={
-            "tf32",
-            "xla",
-            "steps_per_call",
-            "checkpoints",
-            "failures",
-            "validation_images",
-        }
-    )
-    for phase in content["phases"].values():
-        del phase["epochs"], phase["steps"]
-        if not phase["learning_rate"]["warmup_steps"]:
-            del phase["learning_rate"]["warmup_steps"]
-    return content
-
-
-def differing_keys(old: Config, new: Config) -> list[str]:
-    """One `key: old, now new` for every dotted key of `fixed_settings` that differs."""
-    return differences(*(_flatten(fixed_settings(config)) for config in (old, new)))
-
-
-def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage, in_threads, open_storage
-from srgan.config import Config, VggName, fixed_settings, needed_extractors
+from srgan.config import Config, VggName, needed_extractors
 from srgan.config_file import parse_config
+from srgan.config_identity import fixed_settings
 from srgan.evaluation.table import SRGAN, SRRESNET
 from srgan.run_layout import (
     CONFIG_KEY,

@@ -11,8 +11,9 @@ from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_file, open_storage
-from srgan.config import Config, differing_keys, needed_extractors
+from srgan.config import Config, needed_extractors
 from srgan.config_file import dump_config, parse_config
+from srgan.config_identity import differing_keys
 from srgan.metrics_log import read_metrics
 from srgan.run_layout import (
     CONFIG_KEY,

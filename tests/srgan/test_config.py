@@ -11,8 +11,9 @@ from ray import cloudpickle
 from ruamel.yaml import YAML
 
 from data_pipeline.platform.errors import UserError
-from srgan.config import Config, differing_keys, fixed_settings
+from srgan.config import Config
 from srgan.config_file import dump_config, load_config, parse_config
+from srgan.config_identity import differing_keys, fixed_settings
 from srgan.config_schema import schema_text
 from tests.conftest import ROOT
 
