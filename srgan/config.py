@@ -174,11 +174,12 @@ class FailuresConfig(Section):
     cluster_minutes: float = Field(default=10, gt=0)
     """How many minutes the run waits for a cluster that is large enough."""
 
-    stall_minutes: float | None = Field(default=10, ge=0.1)
+    stall_minutes: float | None = Field(default=5, ge=0.1)
     """After so many minutes without a step, or without a sign of life from a worker, the log names
     the workers that are behind, with their Python stacks, and all workers are started again, as one
     of the `restarts`. Compiling, setting up and saving may always take an hour, and
-    `steps_per_call` steps twice as long as they ever took. null: nobody looks."""
+    `steps_per_call` steps twice as long as they ever took. Keep it below 10: then TensorFlow gives
+    up, and names nobody. null: nobody looks."""
 
 
 class Config(Section):

@@ -30,7 +30,8 @@ _LONG_SECONDS = 3600.0
 _SLOWER = 0.2  # of the epoch without the worker's excess
 _LEAST_EXCESS_SECONDS = 1.0  # less is noise
 
-_SILENT_SECONDS = 6.0  # three beats; the worker that lost another one waited for 10 s
+# Three beats. TensorFlow takes 10 s to tell the other workers that one does not answer.
+_SILENT_SECONDS = 6.0
 
 # A driver that looks again only after so long was stopped itself: old beats say nothing then.
 _LONGEST_SECONDS_BETWEEN_LOOKS = 30.0

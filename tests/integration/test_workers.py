@@ -242,7 +242,7 @@ def disturbed(folder: Path, rank: int, how: str) -> Any:
         def disturbed_call(loop, *given):
             if ray.train.get_context().get_world_rank() == rank:
                 if loop._step == 2:
-                    time.sleep(2 * loop._first_call_seconds)
+                    time.sleep(2 * loop._totals.sums["first_call_seconds"])
                 if loop._step == 8 and not (folder / "hung").exists():
                     hang_in_this_function()
             return call(loop, *given)
