@@ -8,6 +8,7 @@ DIV2K's size, in both phases.
 VGG19's weights are random, which costs the same. It measures `jobs.train` without validation
 images, and the same compiled steps and batches in a plain loop, without Ray and without saving. An
 epoch's figures come from metrics.jsonl. The first epoch of a phase compiles and does not count.
+`graphs` is what `benchmarks.step_graph` prints.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from benchmarks.common import (
     medians,
     print_result,
 )
+from benchmarks.step_graph import step_graphs
 from srgan.config_file import parse_config
 
 _ROOT = Path(__file__).parent.parent
@@ -56,6 +58,7 @@ def main() -> None:
         _prepare(folder, args.photographs, args.mosaics, args.size)
         rounds = [_round(folder, number, args.set) for number in range(args.rounds)]
         config = parse_config((folder / "run0/config.yaml").read_text(), "config")
+        graphs = step_graphs(str(folder / "data"), config.generator.blocks)
     result: dict[str, Any] = {
         "cpus": os.cpu_count(),
         "rounds": args.rounds,
@@ -64,6 +67,9 @@ def main() -> None:
     }
     for phase in _EPOCHS:
         result[phase] = medians([one[phase] for one in rounds])
+        ratios = [one[phase]["against_without_ray"] for one in rounds]
+        result[phase]["against_without_ray_of_rounds"] = ratios
+    result["graphs"] = graphs
     print_result(result)
 
 
