@@ -1,38 +1,39 @@
 """Training and upscaling on one GPU: milliseconds, TFLOP/s, MFU, memory, and half precision.
 
 KERAS_BACKEND=jax python -m benchmarks.gpu [--photographs FOLDER] [--vgg-weights FILE.npz]
-    [--parts steps,peer,upscale,quality] [--batches 16,64,256] [--set KEY=VALUE ...]
+    [--parts steps,peer,upscale,quality] [--batches 16,64,256] [--steps 50] [--out FILE]
 
 It trains the paper's networks with the product's own networks and losses, which are plain Keras,
 under JAX: a whole step is one compiled call, and batches are cut on the device. `peer` is the same
 network in PyTorch, in the same run. `quality` trains both phases from several seeds in both
-precisions and compares where they end. Content loss: VGG54, with random weights; `quality` has
-VGG22 where a file of weights is given. Needs JAX, and PyTorch for the peer; neither is installed
-with the product.
+precisions and compares where they end. Content loss: `--content`, with random weights; `quality`
+has VGG22 where a file of weights is given. JAX is a development tool; the peer needs PyTorch.
 """
 
 import argparse
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from benchmarks.common import image_files, print_result, read
-from data_pipeline.imresize import imresize
-from srgan.config import VggName
+from benchmarks.common import print_result
+from benchmarks.gpu_cases import (
+    SCALE,
+    compile_all,
+    corners_of,
+    photographs_of,
+    sizes,
+    trainer_of,
+)
 from srgan.flops import forward_flops, peak_flops, step_flops
-from srgan.vgg import FeatureExtractor, extractor_flops, weight_shapes
+from srgan.vgg import extractor_flops
 
 PRECISIONS = ("float32", "mixed_bfloat16")
-LOSSES = {"pretrain": {"mse": 1.0}, "gan": {"vgg54": 1.0, "adversarial": 1e-3}}
-SCALE = 4
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=16)
     parser.add_argument("--filters", type=int, default=64)
     parser.add_argument("--dense", type=int, default=1024)
+    parser.add_argument("--content", default="vgg54", choices=("vgg22", "vgg54"))
     parser.add_argument("--lr-size", default="510x339", help="the image that is upscaled")
     parser.add_argument("--out", help="a file for the result, written after each part")
     args = parser.parse_args()
@@ -73,6 +75,10 @@ def main() -> None:
     print_result(result)
 
 
+def _losses(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    return {"pretrain": {"mse": 1.0}, "gan": {args.content: 1.0, "adversarial": 1e-3}}
+
+
 def _machine() -> dict[str, Any]:
     import jax
 
@@ -80,85 +86,19 @@ def _machine() -> dict[str, Any]:
     return {"device": device.device_kind, "jax": jax.__version__, "keras": keras.__version__}
 
 
-def _sizes(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "generator": {"blocks": args.blocks, "filters": args.filters},
-        "discriminator": {"filters": args.filters, "dense": args.dense},
-    }
-
-
-def _extractor(name: VggName, weights: str | None) -> FeatureExtractor:
-    if weights:
-        with np.load(weights) as arrays:
-            return FeatureExtractor(name, dict(arrays))
-    draw = np.random.default_rng(0)
-    shapes = weight_shapes(name)
-    return FeatureExtractor(
-        name,
-        {
-            key: draw.normal(0, math.sqrt(2 / math.prod(shape[:-1])), shape).astype(np.float32)
-            for key, shape in shapes.items()
-        },
-    )
-
-
-def _trainer(
-    args: argparse.Namespace,
-    losses: dict[str, float],
-    weights: str | None = None,
-    *,
-    rate: float = 1e-4,
-    seed: int = 0,
-) -> Any:
-    """A Trainer in the current policy."""
-    from benchmarks.jax_step import Trainer
-
-    names: tuple[VggName, ...] = ("vgg22", "vgg54")
-    return Trainer(
-        sizes=_sizes(args),
-        hr_crop=args.hr_crop,
-        losses=losses,
-        rate=rate,
-        extractors={name: _extractor(name, weights) for name in names if name in losses},
-        seed=seed,
-    )
-
-
-def _photographs(args: argparse.Namespace) -> tuple[Any, Any]:
-    """LR and HR, uint8, the centre 256 pixels of each photograph, on the device."""
-    import jax.numpy as jnp
-
-    hr = []
-    for file in image_files(args.photographs, Path(), 0, (0, 0)):
-        image = read(file)[..., ::-1]
-        top, left = ((length - 256) // 2 for length in image.shape[:2])
-        hr.append(np.ascontiguousarray(image[top : top + 256, left : left + 256]))
-    lr = [imresize(image, 1 / SCALE) for image in hr]
-    return jnp.asarray(np.stack(lr)), jnp.asarray(np.stack(hr))
-
-
-def _corners(args: argparse.Namespace, images: int, steps: int, batch: int, seed: int) -> Any:
-    import jax.numpy as jnp
-
-    draw = np.random.default_rng(seed)
-    most = 256 // SCALE - args.hr_crop // SCALE
-    corners = draw.integers(0, (images, most + 1, most + 1), (steps, batch, 3), dtype=np.int32)
-    return jnp.asarray(corners)
-
-
 def _steps(args: argparse.Namespace) -> dict[str, Any]:
     """Every phase, precision and batch: a compiled call of `--steps` steps, the median of three."""
-    images = _photographs(args)
+    images = photographs_of(args)
     cases = {}
-    for phase, losses in LOSSES.items():
+    for phase, losses in _losses(args).items():
         for precision in PRECISIONS:
             keras.config.set_dtype_policy(precision)
             for batch in map(int, args.batches.split(",")):
-                trainer = _trainer(args, losses)
-                corners = _corners(args, len(images[0]), args.steps, batch, seed=0)
+                trainer = trainer_of(args, losses)
+                corners = corners_of(args, len(images[0]), args.steps, batch, seed=0)
                 lowered = trainer.lower_steps(images, corners)
                 cases[phase, precision, batch] = trainer, corners, lowered
-    calls = _compile([lowered for *_, lowered in cases.values()])
+    calls = compile_all([lowered for *_, lowered in cases.values()])
     found: dict[str, Any] = {}
     for ((phase, precision, batch), (trainer, corners, _)), call in zip(
         cases.items(), calls, strict=True
@@ -182,12 +122,6 @@ def _steps(args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _compile(lowered: list[Any]) -> list[Any]:
-    """Compiles side by side: one program takes half a minute, most of it on one core."""
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda one: one.compile(), lowered))
-
-
 def _leaves(state: Any) -> list[Any]:
     import jax
 
@@ -203,7 +137,7 @@ def _patch_flops(args: argparse.Namespace, trainer: Any, phase: str) -> int:
     return step_flops(
         generator=forward,
         discriminator=forward_flops(trainer.discriminator, args.hr_crop, args.hr_crop),
-        extractors=[extractor_flops("vgg54", args.hr_crop)],
+        extractors=[extractor_flops(args.content, args.hr_crop)],
     )
 
 
@@ -220,7 +154,7 @@ def _peer(args: argparse.Namespace) -> dict[str, Any]:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     found: dict[str, Any] = {"torch": torch.__version__}
-    for phase in LOSSES:
+    for phase in _losses(args):
         for batch in map(int, args.batches.split(",")):
             name = f"{phase}_mixed_bfloat16_{batch}"
             torch.compiler.reset()  # else it compiles the second batch for sizes that vary
@@ -228,7 +162,7 @@ def _peer(args: argparse.Namespace) -> dict[str, Any]:
                 gan=phase == "gan",
                 batch=batch,
                 hr_crop=args.hr_crop,
-                sizes=_sizes(args),
+                sizes=sizes(args),
                 steps=args.steps,
                 device=device,
             )
@@ -245,7 +179,7 @@ def _upscale(args: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for precision in PRECISIONS:
         keras.config.set_dtype_policy(precision)
-        network = _trainer(args, LOSSES["pretrain"]).generator
+        network = trainer_of(args, {"mse": 1.0}).generator
         weights = [
             [variable.value for variable in variables]
             for variables in (network.trainable_variables, network.non_trainable_variables)
@@ -271,11 +205,11 @@ def _upscale(args: argparse.Namespace) -> dict[str, Any]:
 
 def _quality(args: argparse.Namespace) -> dict[str, Any]:
     """Trains both phases from several seeds; PSNR (RGB) of held-out photographs after each."""
-    lr, hr = _photographs(args)
+    lr, hr = photographs_of(args)
     held = max(1, len(lr) // 10)
     images = (lr[held:], hr[held:])
     # VGG22's loss is thousands of times the MSE.
-    content = {"vgg22": 1e-4} if args.vgg_weights else {"vgg54": 1.0}
+    content = {"vgg22": 1e-4} if args.vgg_weights else {args.content: 1.0}
     phases = {"pretrain": {"mse": 1.0}, "gan": {"mse": 1.0, "adversarial": 1e-3} | content}
     *short, long = map(int, args.quality_steps.split(","))
     runs = [(seed, steps) for steps in short for seed in range(3)] + [(0, long)]
@@ -284,13 +218,13 @@ def _quality(args: argparse.Namespace) -> dict[str, Any]:
     for precision in PRECISIONS:
         keras.config.set_dtype_policy(precision)
         trainers = {
-            (phase, seed): _trainer(args, losses, args.vgg_weights, seed=seed)
+            (phase, seed): trainer_of(args, losses, args.vgg_weights, seed=seed)
             for phase, losses in phases.items()
             for seed in sorted({seed for seed, _ in runs})
         }
-        corners = _corners(args, len(images[0]), chunk, 16, 0)
+        corners = corners_of(args, len(images[0]), chunk, 16, 0)
         begun = {key: _host(trainer.state) for key, trainer in trainers.items()}
-        calls = _compile([trainers[phase, 0].lower_steps(images, corners) for phase in phases])
+        calls = compile_all([trainers[phase, 0].lower_steps(images, corners) for phase in phases])
         for seed, steps in runs:
             weights = None
             for phase, call in zip(phases, calls, strict=True):
@@ -298,7 +232,7 @@ def _quality(args: argparse.Namespace) -> dict[str, Any]:
                 if weights is not None:
                     state["generator"] = (*weights, state["generator"][2])
                 for part in range(steps // chunk):
-                    corners = _corners(args, len(images[0]), chunk, 16, 1000 * seed + part)
+                    corners = corners_of(args, len(images[0]), chunk, 16, 1000 * seed + part)
                     state, values = call(state, images, corners)
                 weights = state["generator"][:2]
                 figures = {

@@ -1,6 +1,7 @@
 """What a training step computes: FLOPs of the networks, and what GPUs can do at most."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import keras
@@ -9,7 +10,7 @@ import keras
 _PEAKS = {
     "H200": (989.4, 494.7, 66.9),
     "H100 PCIe": (756.0, 378.0, 51.2),
-    "H100": (989.4, 494.7, 66.9),
+    "H100 80GB HBM3": (989.4, 494.7, 66.9),
     "A100": (311.9, 156.0, 19.5),
     "L40S": (362.1, 183.2, 91.6),
     "L4": (121.0, 60.5, 30.3),
@@ -56,15 +57,20 @@ def step_flops(*, generator: int, discriminator: int = 0, extractors: Sequence[i
 
 
 def peak_flops(device: str, precision: str, *, tf32: bool) -> float | None:
-    """FLOP/s that a GPU can do at most in dense matrix products; None for an unknown device.
+    """FLOP/s that a GPU can do at most in dense matrix products.
+
+    None for a device that is not known, a part of one (MIG), and for float64.
 
     Args:
         device: Its name, as `NVIDIA H100 80GB HBM3`.
         precision: Keras's policy.
         tf32: Whether float32 runs as TF32.
     """
+    words = re.split(r"[\s-]+", device)
+    if precision == "float64" or {"MIG", "NVL"} & set(words):
+        return None
     for name, (bfloat16, with_tf32, float32) in _PEAKS.items():
-        if all(word in device for word in name.split()):
+        if set(name.split()) <= set(words):
             if precision == "mixed_bfloat16":
                 return bfloat16 * 1e12
             return (with_tf32 if tf32 else float32) * 1e12

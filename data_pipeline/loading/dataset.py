@@ -143,6 +143,9 @@ class Batches:
         elements = elements.map(load_tensors)
         if len(replicas) > 1:
             elements = elements.flat_map(split)
+            if endless:  # else TensorFlow asks all workers at every step whether it ended
+                infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+                elements = elements.apply(infinite)
         # One thread: a second one would only wait for Python's lock. tf.data would otherwise start
         # one for each core of the node.
         options = tf.data.Options()

@@ -26,7 +26,12 @@ _FINAL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 _FINAL_NAMES = {"ResourceExhaustedError", "InvalidArgumentError", "UnimplementedError"}
 
 # A worker raises these when it loses another worker.
-_COLLATERAL_NAMES = {"UnavailableError", "AbortedError", "CancelledError"}
+_COLLATERAL_NAMES = {
+    "UnavailableError",
+    "AbortedError",
+    "CancelledError",
+    "DeadlineExceededError",
+}
 
 
 class Failure(NamedTuple):

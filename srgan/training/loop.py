@@ -256,7 +256,7 @@ class Loop:
         record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
         record |= compute_rates(
             self._patch_flops * self._config.batch.global_batch * self._totals.sums["steps"],
-            uses["compute"],
+            uses["compute"] + uses["data_wait"],
             devices=self._strategy.num_replicas_in_sync,
             peak=device_peak_flops(self._config),
         )

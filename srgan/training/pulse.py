@@ -26,6 +26,7 @@ from data_pipeline.platform.node import scratch_file
 STACKS_SIGNAL = signal.SIGUSR1
 
 _SECONDS_BETWEEN_BEATS = 2.0
+_SECONDS_FOR_A_BEAT = 10.0
 
 
 class Place(Enum):
@@ -49,7 +50,7 @@ class Beat(NamedTuple):
         stacks: A file on its node. The process writes its stacks there at `STACKS_SIGNAL`.
         place: Where the training thread is.
         step: Steps of the run that are done; 0 in the set-up.
-        longest_call: Seconds of the longest call so far.
+        longest_call: Seconds of the longest call so far, but for first ones, which compile.
     """
 
     rank: int
@@ -135,7 +136,7 @@ class Pulse:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        self._thread.join(_SECONDS_FOR_A_BEAT)
         with suppress(RayError):  # a driver that is gone watches nobody
             ray.get(self._switchboard.leave.remote(self._beat.rank))
         self._resources.close()
@@ -144,7 +145,7 @@ class Pulse:
         """The training thread is at another place now."""
         before, now = self._beat, time.monotonic()
         longest = before.longest_call
-        if before.is_in_call:
+        if before.place == Place.CALL:
             longest = max(longest, now - self._since)
         self._beat = before._replace(place=place, step=step, longest_call=longest)
         self._since = now

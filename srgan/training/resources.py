@@ -105,6 +105,12 @@ def plan(
                 room * gpus,
             )
         workers = (count, count)
+    elif 0 < workers[1] * gpus < (there := sum(node.gpus for node in nodes)):
+        _log.warning(
+            "--num-workers, --gpus-per-worker: %d of the %d GPUs that there are stay idle",
+            there - workers[1] * gpus,
+            there,
+        )
     planned = plan_workers(nodes, least=workers[0], most=workers[1], gpus=gpus)
     replicas = planned.most * max(1, planned.gpus)
     if replicas > global_batch:

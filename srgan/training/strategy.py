@@ -9,7 +9,8 @@ import tensorflow as tf
 from data_pipeline.platform.devices import use_devices
 from srgan.config import Config
 
-_SECONDS_FOR_A_SUM = 600.0
+# Longer than `watchdog.py` lets a worker be away: it can name the worker, and this cannot.
+_SECONDS_FOR_A_SUM = 7200.0
 
 
 def configure_devices(gpus: int) -> None:
@@ -49,8 +50,8 @@ def make_strategy(workers: int) -> tf.distribute.Strategy:
 def communication_options(*, gpus: int) -> tf.distribute.experimental.CommunicationOptions:
     """How workers sum up: by NCCL where they have GPUs, else by gRPC.
 
-    TensorFlow's own choice is gRPC for GPUs, too. A sum that some worker never joins fails after a
-    time, and does not hang for ever. All workers compile the same, so they come to it together.
+    TensorFlow's own choice is gRPC for GPUs, too. A sum that some worker never joins fails at last.
+    Others wait in it while a worker saves, or compiles with a cold cache.
 
     Args:
         gpus: Of each worker.

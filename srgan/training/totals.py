@@ -76,9 +76,10 @@ class EpochTotals:
 
         The sums used: `seconds` in the loop; `before_seconds` of the worker until its loop began;
         `call_seconds` in compiled calls, of which `data_wait_seconds` waited for data (an upper
-        bound, see CallResult); `save_seconds` in which the training stood still for a save;
-        `startup_seconds` until a phase's first call; `first_call_seconds`, `first_wait_seconds` and
-        `first_steps` of first calls.
+        bound: on a GPU the host runs ahead, and waits while the GPU computes); `save_seconds` in
+        which the training stood still for a save; `startup_seconds` until a phase's first call;
+        `first_call_seconds`, `first_wait_seconds` and `first_steps` of first calls. They are the
+        first worker's: what it waits for others inside a step is `compute`.
 
         A first call compiles. What it took longer than its steps take at the pace of the epoch's
         other calls counts as start-up; all of it where the epoch has no other call.
@@ -108,7 +109,8 @@ def compute_rates(
 
     Args:
         flops: Of an epoch's steps.
-        seconds: In which they were computed: `compute` of `seconds_by_use`.
+        seconds: Of the calls, waits for data included: `compute` and `data_wait` of
+            `seconds_by_use`.
         devices: How many of them.
         peak: FLOP/s of each; None if it is not known.
     """

@@ -19,6 +19,7 @@ from srgan.evaluation.psnr_ssim import PsnrSsim, can_be_scored
 from srgan.evaluation.table import BICUBIC
 from srgan.metrics_log import MetricsLog
 from srgan.run_layout import samples_key, tensorboard_key
+from srgan.training.failures import LostRunError
 from srgan.training.lease import Lease
 from srgan.training.tensorboard import write_tensorboard
 from srgan.training.totals import FinishedEpoch
@@ -60,6 +61,9 @@ class ValidationImages:
 class Validator:
     """Validates epochs in a thread of its own. The training never waits for it.
 
+    It shares the training's device, whose steps are slower meanwhile. A validation that fails is
+    logged and left out: the training does not depend on it.
+
     There is one validation at a time. An epoch that ends while another one is validated is left
     out, but for the run's last one. Keras's dtype policy is a thread's own: here it is float32,
     whatever the training computes in.
@@ -94,7 +98,7 @@ class Validator:
             weights: Of its generator, in the order of the generator's variables.
 
         Raises:
-            Exception: What went wrong with a validation before this one.
+            LostRunError: If a validation before this one found the run lost.
         """
         if self._running and not self._running.done():
             self._left_out = epoch, weights
@@ -121,6 +125,16 @@ class Validator:
             self._running.result()
 
     def _validate(self, epoch: FinishedEpoch, weights: Weights) -> None:
+        try:
+            self._examine(epoch, weights)
+        except LostRunError:
+            raise
+        except Exception as error:
+            text = "%s epoch %d: not validated: %s: %s"
+            kind = type(error).__name__
+            _log.warning(text, epoch.phase.name, epoch.epoch, kind, str(error).split("\n", 1)[0])
+
+    def _examine(self, epoch: FinishedEpoch, weights: Weights) -> None:
         began = time.monotonic()
         with tf.device(self._device):
             for variable, value in zip(self._generator.variables, weights, strict=True):

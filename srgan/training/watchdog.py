@@ -23,7 +23,7 @@ from data_pipeline.platform.node import remove_unlocked
 from srgan.training.failures import Failure
 from srgan.training.pulse import STACKS_SIGNAL, Beat, Pace, Place
 
-# Compiling, restoring and saving with validation may take so long.
+# Compiling, restoring and saving may take so long.
 _LONG_PLACES = (Place.SETUP, Place.FIRST_CALL, Place.SAVE)
 _LONG_SECONDS = 3600.0
 

@@ -144,7 +144,7 @@ def test_gpu(monkeypatch):
     """On the CPU, all but the peer, which needs PyTorch."""
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     sizes = ["--hr-crop=32", "--blocks=1", "--filters=4", "--dense=8", "--lr-size=20x14"]
-    steps = ["--batches=2", "--steps=2", "--quality-steps=4,8"]
+    steps = ["--batches=2", "--steps=2", "--quality-steps=4,8", "--content=vgg22"]
     result = run("gpu", "--parts=steps,upscale,quality", *sizes, *steps)
     recorded = json.loads((RESULTS / "gpu.json").read_text())
     assert recorded.keys() - result.keys() == {"peer"}

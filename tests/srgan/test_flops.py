@@ -55,4 +55,6 @@ def test_the_peak_is_the_data_sheets(device, precision, tf32, teraflops):
 
 
 def test_an_unknown_device_has_no_peak():
-    assert peak_flops("cpu", "float32", tf32=True) is None
+    for device in ("cpu", "NVIDIA L40", "NVIDIA H200 NVL", "NVIDIA A100-SXM4-40GB MIG 1g.5gb"):
+        assert peak_flops(device, "float32", tf32=True) is None
+    assert peak_flops("NVIDIA H200", "float64", tf32=True) is None

@@ -2,6 +2,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_pipeline.imresize import imresize
 from data_pipeline.loading.dataset import Batches
@@ -106,6 +107,14 @@ def test_one_call_a_step_serves_all_replicas(small_data, replicas, num_replicas,
         found = elements(batches, 0, 3, replicas, num_replicas)
     assert [len(hr) for _, hr in found] == 3 * sizes
     assert [len(call.args[0].patch_ids) for call in batch.call_args_list] == 3 * [sum(sizes)]
+
+
+@pytest.mark.parametrize("replicas", [range(2), range(2, 5)])
+def test_an_endless_dataset_of_several_replicas_is_known_to_be_endless(small_data, replicas):
+    """Else workers with several GPUs ask each other at every step whether it ended."""
+    _, batches = open_batches(small_data)
+    dataset = batches.dataset(start=0, stop=2, replicas=replicas, num_replicas=5, endless=True)
+    assert dataset.cardinality() == tf.data.INFINITE_CARDINALITY
 
 
 def test_an_endless_dataset_ends_with_its_last_step_again_and_again(small_data):

@@ -106,8 +106,10 @@ def test_a_step_that_is_not_finite_is_told(small_data, poison):
     assert np.isnan(flat(session.networks.generator)).any()
 
 
-def test_a_step_that_is_not_finite_changes_nothing_if_it_may_be_skipped(small_data, poison):
-    settings = config("float32", "true", more="failures: {skip_steps: 1}")
+@pytest.mark.parametrize("xla", ["false", "true"])
+def test_a_step_that_is_not_finite_changes_nothing_if_it_may_be_skipped(small_data, poison, xla):
+    more = f"{{skip_steps: 1}}\nxla: {xla}\ngenerator_average: 0.9"
+    settings = config("float32", "true", more=f"failures: {more}")
     session = Session(small_data, settings, 1, "gan")
     session.train(0, 2)
     before = state_arrays(session.state)

@@ -103,7 +103,7 @@ def test_workers_with_gpus_sum_up_by_nccl_and_not_for_ever(gpus, hint):
     found = None
     while found is None:
         found = sums_of_two_workers(gpus)
-    assert [json.loads(line) for line in found] == [[[hint, 600.0]]] * 2
+    assert [json.loads(line) for line in found] == [[[hint, 7200.0]]] * 2
 
 
 def test_no_gpu_no_nccl():

@@ -172,6 +172,19 @@ def test_a_run_that_was_taken_over_is_left_alone(run, images):
     assert run.validated() == []
 
 
+def test_a_validation_that_fails_is_left_out_and_the_training_goes_on(
+    run, images, monkeypatch, caplog
+):
+    def fail(_):
+        raise tf.errors.ResourceExhaustedError(None, None, "out of memory\nand more")
+
+    monkeypatch.setattr(images, "examine", fail)
+    run.begin(1)
+    run.validator.finish(is_run_end=True)
+    assert run.validated() == []
+    assert "gan epoch 1: not validated: ResourceExhaustedError: out of memory" in caplog.text
+
+
 def test_a_large_image_under_half_precision(tmp_path, network):
     """It goes through parts of the network, which are built then: not in bfloat16."""
     (tmp_path / "hr").mkdir()

@@ -39,8 +39,8 @@ def test_workers_at_one_place_hang_when_its_time_is_over(place, longest_call, pa
     assert ranks(seen(*((one, patience + 1) for one in beats))) == [0, 1]
 
 
-def test_a_long_validation_of_the_first_worker_is_no_stall():
-    """Its save waits for the save before, which validates; the others wait in their next call."""
+def test_a_long_save_of_the_first_worker_is_no_stall():
+    """The others wait for it in their next call."""
     saving, others = beat(0, Place.SAVE), [beat(1), beat(2)]
     assert ranks(seen((saving, HOUR), *((one, HOUR) for one in others))) == []
     assert ranks(seen((saving, HOUR + 1), *((one, HOUR + 1) for one in others))) == [0]
