@@ -70,7 +70,9 @@ def refusal(process: subprocess.Popen, *, code: int = 2) -> str:
     output = output_of(process, code=code)
     lines = output.splitlines()  # those of Ray's processes begin with their names
     assert code == 1 or not any(line.startswith("Traceback") for line in lines), output
-    (error,) = (line for line in lines if line.startswith("error: "))
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, output
+    (error,) = errors
     return error.removeprefix("error: ")
 
 
