@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Sequence
 
@@ -29,7 +28,7 @@ from srgan.training.goodput import recorded_job
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
 from srgan.training.ray_workers import fit
-from srgan.training.resources import cluster_nodes, plan
+from srgan.training.resources import plan_now
 from srgan.training.worker import train_worker
 from srgan.vgg_weights import provide_vgg_weights
 
@@ -76,13 +75,7 @@ def train(
         if position is None and not read_metrics(run):
             run.delete(VGG_KEY)  # an earlier attempt may have used other weights
         with ray_session():
-            scaling = plan(
-                cluster_nodes(),
-                config,
-                workers=workers,
-                gpus=gpus,
-                may_grow=bool(os.environ.get("RAY_ADDRESS")),
-            )
+            scaling = plan_now(config, workers=workers, gpus=gpus)
             provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
             if config.initial_generator and not position:
                 run.write(INITIAL_KEY, _read_initial(config.initial_generator))

@@ -1,7 +1,6 @@
 """Trains a few steps as a run would, and tells what the whole run would take."""
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from srgan.metrics_log import read_metrics
 from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, VGG_KEY
 from srgan.training.driver import check_run, is_finished, train
 from srgan.training.phases import Phase
-from srgan.training.resources import Workers, cluster_nodes, plan
+from srgan.training.resources import Workers, plan_now
 
 _STEPS = 3
 _LOOKS = 5
@@ -77,14 +76,8 @@ def dry_run(
     rehearsal = f"dry-run-{uuid.uuid4().hex[:8]}"
     try:
         with ray_session():
-            planned = plan(
-                cluster_nodes(),
-                config,
-                # A measurement holds for one number of workers.
-                workers=workers and (workers[0], workers[0]),
-                gpus=gpus,
-                may_grow=bool(os.environ.get("RAY_ADDRESS")),
-            )
+            # A measurement holds for one number of workers.
+            planned = plan_now(config, workers=workers and (workers[0], workers[0]), gpus=gpus)
             fixed = (planned.least, planned.most)
             where = f"{run.uri}/{rehearsal}"
             short = _shortened(config, begun=run if position else None)

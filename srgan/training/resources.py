@@ -1,6 +1,7 @@
 """What training workers take of a cluster."""
 
 import logging
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -56,6 +57,12 @@ def describe_nodes(nodes: Sequence[Node]) -> str:
         f"{count} node(s) with {node.cpus} CPU(s) and {node.gpus} GPU(s)"
         for node, count in sorted(kinds.items(), reverse=True)
     )
+
+
+def plan_now(config: Config, *, workers: tuple[int, int] | None, gpus: int | None) -> Workers:
+    """`plan` for the cluster of RAY_ADDRESS, else for this machine, as they are now."""
+    may_grow = bool(os.environ.get("RAY_ADDRESS"))
+    return plan(cluster_nodes(), config, workers=workers, gpus=gpus, may_grow=may_grow)
 
 
 def plan(

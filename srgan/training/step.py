@@ -208,8 +208,7 @@ class Step:
         for part, (network, optimizer) in zip(parts, self._trained, strict=True):
             gradient = part
             if self._phase.clip_norm:
-                gradient, _ = tf.clip_by_global_norm([part], self._phase.clip_norm)
-                (gradient,) = gradient
+                [gradient], _ = tf.clip_by_global_norm([part], self._phase.clip_norm)
             variables = network.trainable_variables
             pieces = tf.split(gradient, [math.prod(variable.shape) for variable in variables])
             optimizer.apply_sum(

@@ -22,14 +22,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
 from srgan.config_file import load_config
-from srgan.training import driver
+from srgan.training import driver, resources
 from srgan.training.resources import Node
 from tests.integration.guarded_job import check_devices
 data, weights, run = sys.argv[1:]
 settings = [f"vgg_weights={weights}", "batch.hr_crop=32", "phases.pretrain.losses.vgg22=1.0e-3"]
-with mock.patch.multiple(
-    driver, fit=mock.DEFAULT, ray_session=nullcontext, cluster_nodes=lambda: [Node(2, 0)]
-) as patched:
+with (
+    mock.patch.multiple(driver, fit=mock.DEFAULT, ray_session=nullcontext) as patched,
+    mock.patch.object(resources, "cluster_nodes", lambda: [Node(2, 0)]),
+):
     driver.train(load_config(Path("configs/demo.yaml"), settings), data, run)
 patched["fit"].assert_called_once()
 check_devices()
