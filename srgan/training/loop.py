@@ -136,12 +136,13 @@ class Loop:
         """Trains to the phase's end. Returns whether it was asked to stop before the run's."""
         self._first_call_is_due = True
         if self._saver:
-            self._patch_flops = patch_flops(
-                state,
-                phase.config.losses,
-                hr_crop=self._config.batch.hr_crop,
-                scale=self._batches.scale,
-            )
+            with tf.device("CPU"):  # it builds networks only to read their sizes
+                self._patch_flops = patch_flops(
+                    state,
+                    phase.config.losses,
+                    hr_crop=self._config.batch.hr_crop,
+                    scale=self._batches.scale,
+                )
         iterator = iter(self._distributed_batches(self._step, phase.stop))
         train_call = make_train_call(
             self._strategy, state, self._config, phase.config, self._extractors, xla=self._xla
