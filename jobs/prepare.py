@@ -59,7 +59,10 @@ def _parser() -> Parser:
         "--stride", type=int, default=240, help="HR pixels between patches (default: 240)"
     )
     parser.add_argument(
-        "--verify", metavar="DATA", help="instead: read every byte of a data set again"
+        "--verify",
+        metavar="DATA",
+        help="instead: read every byte of a data set again; with --source also every file that it "
+        "was made of",
     )
     parser.add_argument(
         "--describe",
@@ -74,17 +77,28 @@ def main() -> None:
     """Reads the arguments; prepares, verifies or describes a data set."""
     parser = _parser()
     args = parser.parse_args()
-    if sum(map(bool, (args.source, args.verify, args.describe))) != 1:
+    if sum(map(bool, (args.source and not args.verify, args.verify, args.describe))) != 1:
         parser.error("pass one of --source, --verify and --describe")
     if args.verify:
-        manifest = verify(args.verify)
-        print(f"{args.verify}: all {len(manifest.records)} parts are what the manifest says")
+        _verify(args)
     elif args.describe:
         _describe(args.describe, args.out)
     else:
         if not args.out:
             parser.error("--out is missing")
         _prepare(args)
+
+
+def _verify(args: argparse.Namespace) -> None:
+    sources = {
+        name: canonical_uri(uri)
+        for name in ("source", "valid_source", "lr_source", "valid_lr_source")
+        if (uri := getattr(args, name))
+    }
+    manifest = verify(args.verify, sources if args.source else None, mirror=args.mirror)
+    print(f"{args.verify}: all {len(manifest.records)} parts are what the manifest says")
+    if args.source:
+        print(f"{args.source}: every file is what the data set was made of")
 
 
 def _describe(uri: str, out: str | None) -> None:

@@ -8,7 +8,6 @@ the bytes do not depend on the number of workers or on the order in which they f
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
 
 from data_pipeline.manifest import (
     FORMAT_VERSION,
@@ -23,13 +22,16 @@ from data_pipeline.platform.fanout import TaskFailedError, fan_out
 from data_pipeline.platform.storage import ReadableStorage, Storage, open_storage
 from data_pipeline.platform.storage.archive import ZipStorage
 from data_pipeline.platform.storage.memory import MemoryStorage
-from data_pipeline.prepare.div2k import open_div2k
+from data_pipeline.prepare.listing import SourceImage
+from data_pipeline.prepare.originals import open_sources
 from data_pipeline.prepare.parts import Part, build_part
 from data_pipeline.prepare.resume import DataFolder
-from data_pipeline.prepare.sources import DIV2K, SAMPLES, Source, SourceImage, open_source
+from data_pipeline.prepare.sources import DIV2K, SAMPLES, Source
 
 # Encoded image bytes per shard: about one DIV2K image, some 30 MB of raw patches.
 _SHARD_SOURCE_BYTES = 4 << 20
+
+_SHOWN_DOUBTS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +55,10 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
     _check_settings(settings)
     storage = open_storage(out_uri)
     _refuse_nesting(settings, storage)
-    parts = _plan(*_open_sources(settings, mirror))
+    parts = _plan(*open_sources(settings, mirror))
     data = DataFolder(storage, settings, parts)
     if manifest := data.finished():
-        _log.info("%s: already complete, nothing to do", storage.uri)
+        _log.info("%s: already complete, nothing to do (%s)", storage.uri, data.compared)
         return manifest
     records = data.begin()
     if records:
@@ -104,21 +106,6 @@ def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
             )
 
 
-def _open_sources(settings: DataSettings, mirror: str | None) -> tuple[Source, Source | None]:
-    if mirror and DIV2K not in (settings.source, settings.valid_source):
-        raise UserError(f"--mirror goes with --source {DIV2K}")
-
-    def opened(uri: str, split: Literal["train", "valid"], lr_uri: str | None) -> Source:
-        if uri == DIV2K:
-            return open_div2k(split, settings, mirror)
-        return open_source(uri, split, lr_uri=lr_uri, scale=settings.scale)
-
-    train = opened(settings.source, "train", settings.lr_source)
-    if settings.valid_source is None:
-        return train, None
-    return train, opened(settings.valid_source, "valid", settings.valid_lr_source)
-
-
 def _plan(train: Source, valid: Source | None) -> list[Part]:
     """Groups consecutive training images into shards by their encoded size."""
     groups: list[list[SourceImage]] = []
@@ -152,6 +139,7 @@ def _build(
     records: dict[str, PartRecord] = {}
     problems: list[str] = []
     failures: list[str] = []
+    doubts: list[str] = []
     arguments = ((_portable_part(part), settings, storage) for part in parts)
     results = fan_out(build_part, arguments, total=len(parts), label="prepare", unit="parts")
     for part, result in zip(parts, results, strict=True):
@@ -161,7 +149,14 @@ def _build(
             images = ", ".join(image.hr.key for image in part.source.images)
             failures.append(f"{storage.uri}/{part.name} (from {images}): {result}")
         else:
-            records[part.name] = result
+            records[part.name] = result.record
+            doubts += result.doubts
+    if doubts:
+        _log.warning(
+            "%d LR file(s) may not be of their HR image: %s; look at them with --describe",
+            len(doubts),
+            "; ".join(doubts[:_SHOWN_DOUBTS]),
+        )
     for line in (*problems, *failures)[1:]:
         _log.error("%s", line)
     more = len(problems) + len(failures) - 1

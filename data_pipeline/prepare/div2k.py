@@ -16,7 +16,8 @@ from data_pipeline.platform.node import node_folder
 from data_pipeline.platform.storage import LocalStorage, ReadableStorage, Storage, open_storage
 from data_pipeline.platform.storage.archive import ZipStorage
 from data_pipeline.prepare.download import Content, NotThereError, download, obtain, require
-from data_pipeline.prepare.sources import DIV2K, Source, images_among, with_lr
+from data_pipeline.prepare.listing import images_among
+from data_pipeline.prepare.sources import DIV2K, Source, with_lr
 
 _OFFICIAL_SITE = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 _LICENCE = (

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_pipeline.images import Image, ImageError, as_rgb, decode_image, describe_size, encode_png
+from data_pipeline.images import Image, ImageError, as_rgb, decode_image, encode_png
 from data_pipeline.imresize import imresize
 from data_pipeline.manifest import (
     DataSettings,
@@ -24,11 +24,13 @@ from data_pipeline.manifest import (
     StoredFile,
     ValidRecord,
 )
-from data_pipeline.patches import Patch, aligned_patches, crop_to_multiple, is_pair
+from data_pipeline.pairs import doubt_about, fit_pair
+from data_pipeline.patches import Patch, aligned_patches, crop_to_multiple
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import ReadableStorage, Storage, StoredObject
-from data_pipeline.prepare.sources import Source, SourceImage
+from data_pipeline.prepare.listing import SourceImage
+from data_pipeline.prepare.sources import Source
 from data_pipeline.shards import ShardReader
 from data_pipeline.shards.formats import open_shard, shard_writer
 
@@ -59,7 +61,16 @@ class Part(NamedTuple):
     @property
     def progress_key(self) -> str:
         """Where the part's record lies until the manifest is written."""
-        return f"{PROGRESS}{self.name}.json"
+        # An image's name may be as long as a file system allows; ".json" is longer than ".png".
+        name = self.name if self.is_shard else f"valid/{sha256_hex(self.name.encode())}"
+        return f"{PROGRESS}{name}.json"
+
+
+class Built(NamedTuple):
+    """A part's record, and what is doubtful about its images: a line for each of them."""
+
+    record: PartRecord
+    doubts: tuple[str, ...]
 
 
 class UnusableImagesError(UserError):
@@ -67,11 +78,12 @@ class UnusableImagesError(UserError):
 
 
 class _Pair(NamedTuple):
-    """A source image's aligned pair, uint8 [H, W, 1 or 3], and where it is from."""
+    """A source image's aligned pair, uint8 [H, W, 1 or 3], where it is from, and any doubt."""
 
     origin: OriginRecord
     hr: Image
     lr: Image
+    doubt: str | None
 
 
 class _ShardPairs:
@@ -95,7 +107,7 @@ class _ShardPairs:
         return pair
 
 
-def build_part(part: Part, settings: DataSettings, storage: Storage) -> PartRecord:
+def build_part(part: Part, settings: DataSettings, storage: Storage) -> Built:
     """Builds a part and stores its record under `progress/`.
 
     Args:
@@ -109,16 +121,17 @@ def build_part(part: Part, settings: DataSettings, storage: Storage) -> PartReco
     """
     cv2.setNumThreads(1)  # Ray runs one task per core
     build = _build_shard if part.is_shard else _build_valid
-    record: PartRecord = build(part, settings, storage)
-    storage.write(part.progress_key, record.model_dump_json().encode())
-    return record
+    built = build(part, settings, storage)
+    storage.write(part.progress_key, built.record.model_dump_json().encode())
+    return built
 
 
-def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> ShardRecord:
+def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> Built:
     key = f"{part.name}.{settings.format}"
     pairs = _ShardPairs(part.source, settings)
     images: list[ImageRecord] = []
     problems: list[str] = []
+    doubts: list[str] = []
     with storage.stage(key) as staged:
         with shard_writer(settings.format, staged.path, settings.geometry) as writer:
             for image in part.source.images:
@@ -133,6 +146,7 @@ def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> ShardR
                     writer.write(image.name, chunk)
                     count += len(chunk)
                 images.append(ImageRecord(**dict(pair.origin), patches=count))
+                doubts += [pair.doubt] if pair.doubt else []
         if problems:
             raise UnusableImagesError(*problems)
         with staged.path.open("rb") as file:
@@ -149,7 +163,7 @@ def _build_shard(part: Part, settings: DataSettings, storage: Storage) -> ShardR
         cut = (patch for image in part.source.images for patch in _cut(pairs.load(image), settings))
         if not _reads_back(reader, cut):
             raise OSError(f"{key}: what was written does not read back; is the disk full or bad?")
-    return record
+    return Built(record, tuple(doubts))
 
 
 def _cut(pair: _Pair, settings: DataSettings) -> Iterator[Patch]:
@@ -171,16 +185,17 @@ def _reads_back(reader: ShardReader, patches: Iterator[Patch]) -> bool:
     )
 
 
-def _build_valid(part: Part, settings: DataSettings, storage: Storage) -> ValidRecord:
+def _build_valid(part: Part, settings: DataSettings, storage: Storage) -> Built:
     (image,) = part.source.images
     smallest = 2 * settings.scale + _SSIM_WINDOW
     fix = "it cannot be scored; leave it out"
     pair = _load_pair(image, part.source, settings, smallest, fix)
-    return ValidRecord(
+    record = ValidRecord(
         **dict(pair.origin),
         hr=_store_png(storage, f"valid/hr/{image.name}.png", pair.hr),
         lr=_store_png(storage, f"valid/lr_x{settings.scale}/{image.name}.png", pair.lr),
     )
+    return Built(record, (pair.doubt,) if pair.doubt else ())
 
 
 def _store_png(storage: Storage, key: str, image: Image) -> StoredFile:
@@ -197,36 +212,30 @@ def _load_pair(
     Raises:
         UnusableImagesError: If one of them cannot be used, or a side of HR is below `smallest`.
     """
-    lr_file = None
+    where = f"{source.storage.uri}/{image.hr.key}"
+    lr_file = doubt = None
     try:
         hr_file, hr = _load(source.storage, image.hr)
         if image.lr and source.lr_storage:
-            lr_file, lr = _load_lr(source.lr_storage, image.lr, hr, settings.scale)
+            lr_where = f"{source.lr_storage.uri}/{image.lr.key}"
+            try:
+                lr_file, lr = _load(source.lr_storage, image.lr)
+            except ImageError as error:
+                raise ImageError(f"its LR {lr_where} {error}") from error
+            hr, lr = fit_pair(hr, lr, settings.scale, lr_where)
+            doubt = doubt_about(hr, lr, settings.scale, settings.kernel)
         else:
             hr = crop_to_multiple(hr, settings.scale)
             _check_size(hr, settings.scale, "leave it out")
             lr = imresize(hr, Fraction(1, settings.scale), settings.kernel)
         _check_size(hr, smallest, fix)
     except ImageError as error:
-        raise UnusableImagesError(f"{source.storage.uri}/{image.hr.key}: {error}") from error
+        raise UnusableImagesError(f"{where}: {error}") from error
     height, width = hr.shape[:2]
     origin = OriginRecord(
         name=image.name, source=hr_file, lr_source=lr_file, height=height, width=width
     )
-    return _Pair(origin, hr, lr)
-
-
-def _load_lr(
-    storage: ReadableStorage, file: StoredObject, hr: Image, scale: int
-) -> tuple[SourceFile, Image]:
-    where = f"{storage.uri}/{file.key}"
-    try:
-        lr_file, lr = _load(storage, file)
-    except ImageError as error:
-        raise ImageError(f"its LR {where} {error}") from error
-    if not is_pair(hr, lr, scale):
-        raise ImageError(f"{describe_size(hr)} is not {scale} times {where} {describe_size(lr)}")
-    return lr_file, lr
+    return _Pair(origin, hr, lr, doubt and f"{lr_where} is {doubt}")
 
 
 def _load(storage: ReadableStorage, file: StoredObject) -> tuple[SourceFile, Image]:

@@ -1,7 +1,7 @@
 """DATA during a build: what it holds already, whether that belongs to the build, how it ends."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from pydantic import ValidationError
@@ -17,12 +17,14 @@ from data_pipeline.manifest import (
     stored_files,
 )
 from data_pipeline.platform.errors import UserError, differences
-from data_pipeline.platform.storage import Storage, in_threads
+from data_pipeline.platform.storage import Storage, StoredObject, in_threads
+from data_pipeline.prepare.originals import Original, originals, origins, replaced
 from data_pipeline.prepare.parts import PROGRESS, Part
 
 _SETTINGS_KEY = PROGRESS + "settings.json"
 
-# What a resumed build compares of an image: its name, its bytes and those of its LR file.
+# What a resumed build compares of every image: its name, its bytes and those of its LR file. It
+# compares the content of files that may have changed since they were read.
 _Input = tuple[str, int, int]
 
 _log = logging.getLogger(__name__)
@@ -39,12 +41,16 @@ class DataFolder:
         settings: What the build makes.
         parts: Its parts, in the manifest's order.
 
+    Attributes:
+        compared: What was compared with the sources, in words.
+
     Raises:
         UserError: If DATA was made with other settings or from other images, or holds other files.
     """
 
     def __init__(self, storage: Storage, settings: DataSettings, parts: Sequence[Part]) -> None:
         self._storage, self._settings, self._parts = storage, settings, parts
+        self.compared = "nothing"
         # The list comes first: another command may write the manifest now.
         self._stored = self._list()
         self._manifest = read_manifest(storage)
@@ -89,10 +95,23 @@ class DataFolder:
             records = in_threads(self._progress_record, self._parts)
         else:
             return {}
-        return {
-            part.name: record
+        kept = [
+            (part, record)
             for part, record in zip(self._parts, records, strict=True)
             if record and _inputs(record) == _part_inputs(part) and self._has_files_of(record)
+        ]
+        newer = [
+            one
+            for part, record in kept
+            if part.progress_key in self._stored
+            for one in _originals(part, record)
+            if one.may_be_newer(self._stored[part.progress_key].changed)
+        ]
+        changed = {one.image for one in replaced(newer)}
+        return {
+            part.name: record
+            for part, record in kept
+            if changed.isdisjoint(image.name for image in part.source.images)
         }
 
     def finish(self, manifest: Manifest) -> None:
@@ -114,8 +133,8 @@ class DataFolder:
         self._write_manifest(manifest)
         self._clean_up()
 
-    def _list(self) -> dict[str, int]:
-        return {found.key: found.size for found in self._storage.list()}
+    def _list(self) -> dict[str, StoredObject]:
+        return {found.key: found for found in self._storage.list()}
 
     def _progress(self) -> list[str]:
         return [key for key in self._stored if key.startswith(PROGRESS)]
@@ -130,7 +149,10 @@ class DataFolder:
     def _has_files_of(self, *records: PartRecord) -> bool:
         """Whether every file of these parts is stored with its size."""
         files = chain.from_iterable(map(stored_files, records))
-        return all(self._stored.get(file.path) == file.bytes for file in files)
+        return all(
+            file.path in self._stored and self._stored[file.path].size == file.bytes
+            for file in files
+        )
 
     def _refuse_other_settings(self, old: DataSettings | None) -> None:
         if old and old != self._settings:
@@ -143,9 +165,19 @@ class DataFolder:
     def _refuse_other_images(self, manifest: Manifest) -> None:
         made_of = [_inputs(record) for record in manifest.records]
         now = [_part_inputs(part) for part in self._parts]
-        if made_of != now:
-            changed = sorted({*chain(*made_of)} ^ {*chain(*now)})
-            example = f" ({changed[0][0]})" if changed else ""
+        changed = sorted(one[0] for one in {*chain(*made_of)} ^ {*chain(*now)})
+        if made_of == now:
+            pairs = zip(self._parts, manifest.records, strict=True)
+            files = [one for part, record in pairs for one in _originals(part, record)]
+            listed = self._stored.get(MANIFEST_KEY)  # absent if it was written after the listing
+            newer = [one for one in files if not listed or one.may_be_newer(listed.changed)]
+            changed = [one.image for one in replaced(newer)]
+            self.compared = (
+                f"names and sizes of {len(files)} source files are the same, so is the content of "
+                f"{len(newer)} that may have changed since"
+            )
+        if changed or made_of != now:
+            example = f" ({changed[0]})" if changed else ""
             raise UserError(
                 f"{self._storage.uri}: the source's images have changed since{example}; "
                 "choose another --out"
@@ -200,10 +232,9 @@ class DataFolder:
 
 
 def _inputs(record: PartRecord) -> list[_Input]:
-    images = record.images if isinstance(record, ShardRecord) else (record,)
     return [
         (image.name, image.source.bytes, image.lr_source.bytes if image.lr_source else 0)
-        for image in images
+        for image in origins(record)
     ]
 
 
@@ -212,3 +243,8 @@ def _part_inputs(part: Part) -> list[_Input]:
         (image.name, image.hr.size, image.lr.size if image.lr else 0)
         for image in part.source.images
     ]
+
+
+def _originals(part: Part, record: PartRecord) -> Iterator[Original]:
+    for image, origin in zip(part.source.images, origins(record), strict=True):
+        yield from originals(part.source, image, origin)

@@ -1,20 +1,17 @@
 """The sources of images: a folder or prefix of photographs, or those inside scikit-image."""
 
-import os
-from collections.abc import Iterable
-from itertools import pairwise
-from pathlib import Path, PurePosixPath
+import logging
+import unicodedata
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-from data_pipeline.images import SUFFIXES
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import (
-    LocalStorage,
     ReadableStorage,
     Storage,
-    StoredObject,
     open_storage,
 )
+from data_pipeline.prepare.listing import SourceImage, images_among
 
 SAMPLES = "samples"
 DIV2K = "div2k"
@@ -31,18 +28,7 @@ _SAMPLE_FILES = {
 }
 
 
-class SourceImage(NamedTuple):
-    """An image of a source.
-
-    Attributes:
-        name: Its path below the source without the suffix. Unique; all files made of it bear it.
-        hr: Its file: key in the source's storage, and bytes.
-        lr: Its LR file in the source's LR storage; None if LR is made from HR.
-    """
-
-    name: str
-    hr: StoredObject
-    lr: StoredObject | None = None
+_log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
@@ -65,8 +51,7 @@ def open_source(
         scale: HR side / LR side.
 
     Raises:
-        UserError: If there is no such folder or no image in it, a name does not print, two images
-            have one name, or an image has no LR file.
+        UserError: As `images_among`, and if an image has no LR file.
     """
     if uri == SAMPLES:
         storage: Storage = open_storage(str(_samples_folder()))
@@ -86,52 +71,36 @@ def open_source(
     return with_lr(source, open_storage(lr_uri), scale=scale)
 
 
-def images_among(
-    objects: Iterable[StoredObject], storage: ReadableStorage
-) -> tuple[SourceImage, ...]:
-    """The images among a storage's objects, in ascending order of names.
-
-    Raises:
-        UserError: If there is none, a name does not print, or two images have one name.
-    """
-    images = sorted(
-        SourceImage(str(PurePosixPath(found.key).with_suffix("")), found)
-        for found in objects
-        if found.key.lower().endswith(SUFFIXES) and "/." not in f"/{found.key}"
-    )
-    if not images:
-        if isinstance(storage, LocalStorage) and not os.path.isdir(storage.uri):
-            raise UserError(f"{storage.uri}: no such folder; pass a folder of images")
-        raise UserError(
-            f"{storage.uri}: holds no image ({', '.join(SUFFIXES)}); pass another folder"
-        )
-    for image in images:
-        if not image.hr.key.isprintable():
-            raise UserError(f"{storage.uri}: {image.hr.key!r} is no printable name; rename it")
-    for one, other in pairwise(images):
-        if one.name == other.name:
-            raise UserError(
-                f"{storage.uri}: {one.hr.key} and {other.hr.key} share the name {one.name}; "
-                "rename one"
-            )
-    return tuple(images)
-
-
 def with_lr(source: Source, lr_storage: ReadableStorage, *, scale: int) -> Source:
     """Gives every image its LR file: with the same name, or with a suffix as in 0801x4.png.
+
+    Names that look the same but are spelled with other Unicode letters meet, as those of macOS and
+    Linux. LR files that belong to no image are told in the log.
 
     Raises:
         UserError: Naming the first image that has none.
     """
     files = {image.name: image.hr for image in images_among(lr_storage.list(), lr_storage)}
+    composed = {unicodedata.normalize("NFC", name): file for name, file in files.items()}
     paired = []
     for image in source.images:
-        lr = files.get(image.name) or files.get(f"{image.name}x{scale}")
+        names = (image.name, f"{image.name}x{scale}")
+        found = [files.get(name) for name in names]
+        found += [composed.get(unicodedata.normalize("NFC", name)) for name in names]
+        lr = next((file for file in found if file), None)
         if lr is None:
             raise UserError(
-                f"{lr_storage.uri}: holds no LR image for {source.storage.uri}/{image.hr.key}"
+                f"{lr_storage.uri}: holds no LR image for {source.storage.uri}/{image.hr.key}; "
+                f"name it {names[0]} or {names[1]}"
             )
         paired.append(image._replace(lr=lr))
+    if surplus := sorted({*files.values()} - {image.lr for image in paired}):
+        _log.warning(
+            "%s: leaves out %d LR file(s) that no HR image has (%s)",
+            lr_storage.uri,
+            len(surplus),
+            surplus[0].key,
+        )
     return Source(tuple(paired), source.storage, lr_storage)
 
 

@@ -1,9 +1,11 @@
-"""Checks every byte of a data set against its manifest."""
+"""Checks every byte of a data set, and of its sources if wanted, against its manifest."""
 
 import logging
+from collections.abc import Mapping
 
 from data_pipeline.manifest import (
     MANIFEST_KEY,
+    DataSettings,
     Manifest,
     PartRecord,
     require_manifest,
@@ -13,15 +15,21 @@ from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.fanout import TaskFailedError, fan_out
 from data_pipeline.platform.hashing import stream_sha256
 from data_pipeline.platform.storage import Storage, open_storage
+from data_pipeline.prepare.originals import compare_sources, open_sources
 
 _log = logging.getLogger(__name__)
 
 
-def verify(data_uri: str) -> Manifest:
-    """Reads all files of a data set again, on all cores of the cluster.
+def verify(
+    data_uri: str, sources: Mapping[str, str] | None = None, *, mirror: str | None = None
+) -> Manifest:
+    """Reads all files of a data set again, on all cores of the cluster; its sources too if wanted.
 
     Args:
         data_uri: DATA.
+        sources: Where the sources lie now, by the names of DataSettings; those that are not named
+            lie where the manifest says. None leaves the sources out.
+        mirror: Where DIV2K's archives or images are, instead of the official site.
 
     Returns:
         The manifest, if every file is what it says.
@@ -33,6 +41,9 @@ def verify(data_uri: str) -> Manifest:
     """
     storage = open_storage(data_uri)
     manifest = require_manifest(storage)
+    if sources is not None:
+        settings = manifest.settings.model_copy(update=dict(sources))
+        _compare(storage.uri, manifest, settings, mirror)
     records = manifest.records
     arguments = ((storage, record) for record in records)
     results = fan_out(check_part, arguments, total=len(records), label="verify", unit="parts")
@@ -59,6 +70,18 @@ def verify(data_uri: str) -> Manifest:
     if failures:
         raise JobFailedError(f"{len(failures)} parts could not be read: {failures[0]}")
     return manifest
+
+
+def _compare(where: str, manifest: Manifest, settings: DataSettings, mirror: str | None) -> None:
+    differences = compare_sources(manifest, open_sources(settings, mirror))
+    for line in differences:
+        _log.error("%s", line)
+    if differences:
+        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+        raise UserError(
+            f"{differences[0]}{more}; put back the files that {where} was made of, or prepare into "
+            "another --out"
+        )
 
 
 def check_part(storage: Storage, record: PartRecord) -> list[str]:

@@ -1,5 +1,6 @@
 """The interface of a storage. Every byte of sources, DATA and RUN goes through it."""
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -10,10 +11,18 @@ from data_pipeline.platform.hashing import file_sha256
 
 
 class StoredObject(NamedTuple):
-    """One listed object: its key below the storage's root and its size in bytes."""
+    """One listed object.
+
+    Attributes:
+        key: Its key below the storage's root.
+        size: In bytes.
+        changed: When its content may have changed last, in seconds since 1970 by the storage's
+            clock; no program can set it back. Minus infinity in an archive.
+    """
 
     key: str
     size: int
+    changed: float = -math.inf
 
 
 class StagedFile:

@@ -1,6 +1,7 @@
 """Objects as files of a folder."""
 
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -16,6 +17,8 @@ _PARTIAL = ".partial"
 _BLOCK = 1 << 20
 _ATTEMPTS = 100
 
+_log = logging.getLogger(__name__)
+
 
 class LocalStorage:
     """A folder on a local or shared file system."""
@@ -25,26 +28,33 @@ class LocalStorage:
         self.uri = str(root)
 
     def list(self, prefix: str = "") -> list[StoredObject]:
-        """See Storage."""
+        """See Storage. Follows links."""
         found = []
         folder = self._root / prefix.rpartition("/")[0]
-        for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
-            for name in names:
-                path = Path(parent, name)
-                key = path.relative_to(self._root).as_posix()
-                if key.startswith(prefix) and not _is_partial(name):
-                    size = self.size(key)
-                    if size is not None:
-                        found.append(StoredObject(key, size))
+        for path in _files_below(folder):
+            key = path.relative_to(self._root).as_posix()
+            if key.startswith(prefix) and not _is_partial(path.name):
+                status = self._status(key)
+                if status is not None:
+                    # A program can set mtime back, as `cp -p` does, but not ctime.
+                    changed = max(status.st_ctime, path.lstat().st_ctime)
+                    found.append(StoredObject(key, status.st_size, changed))
+                elif path.is_symlink():
+                    _log.warning("%s: links to no file; it is left out", path)
         return sorted(found)
 
     def size(self, key: str) -> int | None:
         """See Storage."""
+        status = self._status(key)
+        return None if status is None else status.st_size
+
+    def _status(self, key: str) -> os.stat_result | None:
+        """Of a regular file or a link to one, else None."""
         try:
             found = self.path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+        return found if stat.S_ISREG(found.st_mode) else None
 
     def read(self, key: str) -> bytes:
         """See Storage."""
@@ -89,6 +99,12 @@ class LocalStorage:
             ) from error
         try:
             yield partial
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise UserError(
+                f"{final}: the name is too long for this file system; use a shorter one"
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
             os.close(handle)
@@ -131,12 +147,30 @@ class LocalStorage:
             remove_unlocked(path)
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All that is no folder below a folder. A linked folder counts once, and not if it is below."""
+    root = os.path.realpath(folder)
+    linked: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone, followlinks=True):
+        real = os.path.realpath(parent)
+        is_inside = real == root or real.startswith(f"{root}/")
+        if parent != str(folder) and (
+            real in linked or (is_inside and real != f"{root}{parent[len(str(folder)) :]}")
+        ):
+            folders.clear()  # its files are in the list, or it is a loop of links
+            continue
+        if not is_inside:
+            linked.add(real)
+        folders.sort()
+        yield from (Path(parent, name) for name in names)
+
+
 def _new_partial(final: Path) -> tuple[int, Path]:
     """A new locked file. Another process may remove the folder while it is still empty."""
     for _ in range(_ATTEMPTS):
         with suppress(FileNotFoundError):
             final.parent.mkdir(parents=True, exist_ok=True)
-            return locked_file(final.parent, f".{final.name}.", _PARTIAL)
+            return locked_file(final.parent, ".", _PARTIAL)  # short: names may be long
     raise FileNotFoundError(errno.ENOENT, "the folder vanishes", str(final.parent))
 
 

@@ -72,7 +72,11 @@ class S3Storage:
         def pages(client: Any) -> list[StoredObject]:
             paginator = client.get_paginator("list_objects_v2")
             return [
-                StoredObject(found["Key"].removeprefix(self._prefix), found["Size"])
+                StoredObject(
+                    found["Key"].removeprefix(self._prefix),
+                    found["Size"],
+                    found["LastModified"].timestamp(),
+                )
                 for page in paginator.paginate(**self._bucket_prefix(prefix))
                 for found in page.get("Contents", ())
                 if not found["Key"].endswith("/")  # what some tools put for a "folder"

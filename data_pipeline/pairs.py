@@ -1,0 +1,73 @@
+"""HR and LR that belong together: one rule for prepare and evaluate. Pure functions."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from data_pipeline.images import Image, ImageError, as_rgb, describe_size
+from data_pipeline.imresize import Kernel, imresize
+from data_pipeline.patches import crop_to_multiple, is_pair
+
+# On 80 photographs this names 99 of 100 LR of another picture, and 91 of 100 that are flipped; of
+# LR by another kernel, of blurred LR and of JPEG of low quality it names 0 to 3 of 100.
+_ALIKE_DB = 30.0
+_UNLIKE_SHARE = 0.5
+
+
+def fit_pair(hr: Image, lr: Image, scale: int, lr_name: str) -> tuple[Image, Image]:
+    """Makes a pair of an HR image and the LR image that was given for it.
+
+    HR loses the rest of a side that is no multiple of the scale. Grey LR of an RGB image becomes
+    RGB; RGB LR of a grey image becomes grey if it has no colour.
+
+    Args:
+        hr: uint8 [H, W, 1 or 3].
+        lr: uint8 [h, w, 1 or 3].
+        scale: HR side over LR side.
+        lr_name: What messages call LR.
+
+    Returns:
+        HR [h * scale, w * scale, C] and LR [h, w, C].
+
+    Raises:
+        ImageError: If LR has another size than HR over `scale`, or colours that HR has not.
+    """
+    cut = crop_to_multiple(hr, scale)
+    if lr.shape[2] < cut.shape[2]:
+        lr = as_rgb(lr)
+    elif lr.shape[2] > cut.shape[2] and np.array_equal(lr, as_rgb(lr[:, :, :1])):
+        lr = lr[:, :, :1]
+    if is_pair(cut, lr, scale):
+        return cut, lr
+    if is_pair(as_rgb(cut), as_rgb(lr), scale):
+        raise ImageError(f"is grey, {lr_name} has colours; store both alike")
+    height, width = (side // scale for side in hr.shape[:2])
+    raise ImageError(
+        f"{describe_size(hr)} is not {scale} times {lr_name} {describe_size(lr)}; pass the LR of "
+        f"this HR, {width}x{height}"
+    )
+
+
+def doubt_about(hr: Image, lr: Image, scale: int, kernel: Kernel) -> str | None:
+    """Says why LR may be that of another picture, or be turned, flipped or shifted.
+
+    That is so where it differs from the downscaled HR by less than 30 dB of PSNR, and by more than
+    half of the downscaled HR's variance: a flat picture would be hardly worse.
+
+    Args:
+        hr: uint8 [H, W, C].
+        lr: uint8 [H / scale, W / scale, C].
+        scale: HR side over LR side.
+        kernel: The kernel that downscales HR.
+
+    Returns:
+        The PSNR in words; None where LR is near.
+    """
+    expected = imresize(hr, Fraction(1, scale), kernel).astype(np.float32)
+    error = float(np.mean((expected - lr) ** 2))
+    variance = float(np.mean(expected.var(axis=(0, 1))))
+    if error <= _UNLIKE_SHARE * variance or not error:
+        return None
+    psnr = 10 * math.log10(255**2 / error)
+    return f"{psnr:.1f} dB from the downscaled HR" if psnr < _ALIKE_DB else None

@@ -1,0 +1,141 @@
+"""Which of a folder's files are its images. Pure, but for one line in the log."""
+
+import logging
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from data_pipeline.images import SUFFIXES
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import LocalStorage, ReadableStorage, StoredObject
+
+# Folders of thumbnails, of deleted files and of metadata that systems make beside people's own:
+# Synology, QNAP, macOS, Windows, Linux.
+_SYSTEM_FOLDERS = {"@eadir", "@__thumb", "@recycle", "@tmp", "#recycle", "#snapshot", "__macosx"}
+_SYSTEM_FOLDERS |= {"$recycle.bin", "recycler", "system volume information", "lost+found"}
+
+# Words of a folder's name, as in DIV2K_train_LR_bicubic or LRbicx4, and ends of a file's name, as
+# in 0801x4 or img_001_SRF_4_LR, that say what it holds.
+_WORD = re.compile(r"[^\W_]+")
+_LR_WORD = re.compile(r"lr([a-z]*x?[2348])?")
+_TRAIN_WORDS, _VALID_WORDS = {"train", "training"}, {"valid", "validation", "val"}
+_LR_END, _HR_END = re.compile(r"(x[2348]|_lr)$"), re.compile(r"_hr$")
+
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories; Cs stands for bytes of no character
+
+_SHOWN = 8
+
+_log = logging.getLogger(__name__)
+
+
+class SourceImage(NamedTuple):
+    """An image of a source.
+
+    Attributes:
+        name: Its path below the source without the suffix. Unique; all files made of it bear it.
+        hr: Its file: key in the source's storage, and bytes.
+        lr: Its LR file in the source's LR storage; None if LR is made from HR.
+    """
+
+    name: str
+    hr: StoredObject
+    lr: StoredObject | None = None
+
+
+def images_among(
+    objects: Iterable[StoredObject], storage: ReadableStorage
+) -> tuple[SourceImage, ...]:
+    """The images among a storage's objects; the log says in one line what is left out.
+
+    Args:
+        objects: What the storage lists.
+        storage: The storage, for messages.
+
+    Returns:
+        The images in ascending order of names.
+
+    Raises:
+        UserError: If there is none, a name does not print, two images have one name, or HR and LR
+            images, or training and validation images, lie side by side.
+    """
+    uri = storage.uri
+    images = []
+    left_out: dict[str, list[str]] = defaultdict(list)
+    for found in objects:
+        if reason := _why_left_out(found.key):
+            left_out[reason].append(found.key)
+        else:
+            name = str(PurePosixPath(found.key).with_suffix(""))
+            images.append(SourceImage(name, found))
+    images.sort()
+    if left_out:
+        count = sum(map(len, left_out.values()))
+        _log.info("%s: leaves out %d file(s): %s", uri, count, _examples(left_out))
+    if not images:
+        if isinstance(storage, LocalStorage) and not os.path.isdir(uri):
+            raise UserError(f"{uri}: no such folder; pass a folder of images")
+        raise UserError(f"{uri}: holds no image ({', '.join(SUFFIXES)}); pass another folder")
+    for image in images:
+        if any(unicodedata.category(letter) in _UNPRINTABLE for letter in image.hr.key):
+            raise UserError(f"{uri}: {image.hr.key!r} is no printable name; rename it")
+    for one, other in pairwise(images):
+        if one.name == other.name:
+            raise UserError(
+                f"{uri}: {one.hr.key} and {other.hr.key} share the name {one.name}; rename one"
+            )
+    _refuse_mixtures([image.hr.key for image in images], uri)
+    return tuple(images)
+
+
+def _why_left_out(key: str) -> str | None:
+    path = PurePosixPath(key)
+    if any(part.startswith(".") for part in path.parts):
+        return "hidden"
+    if any(part.lower() in _SYSTEM_FOLDERS for part in path.parts[:-1]):
+        return "in a system's folder"
+    suffix = path.suffix.lower()
+    return None if suffix in SUFFIXES else suffix or "without a suffix"
+
+
+def _examples(left_out: dict[str, list[str]]) -> str:
+    """As in `2 hidden (.DS_Store), 1 .gif (photo7.gif)`; the largest groups first."""
+    groups = sorted(left_out.items(), key=lambda group: (-len(group[1]), group[0]))
+    shown = [f"{len(keys)} {reason} ({min(keys)!r})" for reason, keys in groups[:_SHOWN]]
+    rest = sum(len(keys) for _, keys in groups[_SHOWN:])
+    return ", ".join(shown) + (f", {rest} of other kinds" if rest else "")
+
+
+def _refuse_mixtures(keys: Sequence[str], uri: str) -> None:
+    """The root of a whole benchmark cannot be meant: its LR would be taken as HR."""
+    hr_of: dict[str, str] = {}
+    lr: list[tuple[str, str]] = []
+    splits: dict[str, str] = {}
+    for key in keys:
+        path = PurePosixPath(key.lower())
+        words = set(_WORD.findall(str(path.parent)))
+        if any(_LR_WORD.fullmatch(word) for word in words):
+            lr.append((_LR_END.sub("", path.stem), key))
+        elif _LR_END.search(path.stem):
+            lr.append((str(path.parent / _LR_END.sub("", path.stem)), key))
+        else:
+            name = _HR_END.sub("", path.stem)
+            hr_of |= {name: key, str(path.parent / name): key}
+        if words & _TRAIN_WORDS:
+            splits["training"] = key
+        elif words & _VALID_WORDS:
+            splits["validation"] = key
+    mixture = next(((hr_of[name], key) for name, key in lr if name in hr_of), None)
+    if mixture:
+        raise UserError(
+            f"{uri}: holds HR and LR images ({', '.join(mixture)}); pass the folder of one kind"
+        )
+    if len(splits) == 2:
+        raise UserError(
+            f"{uri}: holds training and validation images ({', '.join(splits.values())}); pass the "
+            "folder of one kind, or a folder with links to both"
+        )
