@@ -2,15 +2,19 @@
 
 import logging
 import os
+import random
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import ray
+from ray.util import get_node_ip_address
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 
 _SECONDS_TO_ANSWER = 10
+
+_SERVER_PORTS = (20_000, 32_000)  # below those of outgoing connections
 
 
 @contextmanager
@@ -20,7 +24,8 @@ def ray_session() -> Iterator[None]:
     A Ray that is already initialised in this process is used and left running.
 
     Raises:
-        UserError: If no cluster answers at RAY_ADDRESS, or one of another version.
+        UserError: If no cluster answers at RAY_ADDRESS, or one of another version, or the
+            temporary folder's path is too long for Ray.
         JobFailedError: If Ray cannot connect for another reason.
     """
     if ray.is_initialized():
@@ -29,14 +34,43 @@ def ray_session() -> Iterator[None]:
     if address := os.environ.get("RAY_ADDRESS"):
         _connect(address)
     else:
-        # A local session sends no statistics, and needs no warning about Ray's access token.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+        _start()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    """Starts a local Ray. Its processes inherit its address: another Ray may be on this machine."""
+    # It sends no statistics, and needs no warning about Ray's access token.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    port = str(_free_port())
+    inherited = {"RAY_GCS_SERVER_PORT": port, "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+    os.environ |= inherited
+    try:
+        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+    except OSError as error:
+        if "AF_UNIX" not in str(error):
+            raise
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR")
+        raise UserError(
+            f"{folder}: this path is too long for Ray's sockets; set RAY_TMPDIR to a short one, as "
+            "in RAY_TMPDIR=/tmp"
+        ) from error
+    finally:
+        for name in inherited:
+            del os.environ[name]
+
+
+def _free_port() -> int:
+    """A port that no server listens on, and that no outgoing connection is given meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(*_SERVER_PORTS)
+        with socket.socket() as server, suppress(OSError):
+            server.bind(("", port))
+            return port
 
 
 def _connect(address: str) -> None:

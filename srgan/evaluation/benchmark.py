@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from data_pipeline.images import Image, ImageError, as_rgb, decode_image, describe_size
+from data_pipeline.images import Image, ImageError, as_rgb, decode_image
 from data_pipeline.imresize import Kernel, enlarge_nearest, imresize
 from data_pipeline.manifest import require_manifest
-from data_pipeline.patches import crop_to_multiple, is_pair
+from data_pipeline.pairs import doubt_about, fit_pair
+from data_pipeline.patches import crop_to_multiple
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import ReadableStorage, in_threads, open_storage
@@ -25,11 +26,15 @@ _LR_CUT = 2
 
 
 class Pair(NamedTuple):
-    """An image to score: HR uint8 [H, W, 1 or 3] and LR uint8 [H / scale, W / scale, 1 or 3]."""
+    """An image to score: HR uint8 [H, W, C] and LR uint8 [H / scale, W / scale, C], C is 1 or 3.
+
+    `doubt` says why LR may not be of this HR; see `doubt_about`.
+    """
 
     name: str
     hr: Image
     lr: Image
+    doubt: str | None = None
 
     @property
     def scale(self) -> int:
@@ -132,17 +137,17 @@ class Benchmark(NamedTuple):
             UserError: Naming the file that does not decode, or the two that do not match.
         """
         hr_file = self.hr[number]
-        hr = crop_to_multiple(hr_file.decode(), self.scale)
+        hr = hr_file.decode()
         if self.lr is None:
+            hr = crop_to_multiple(hr, self.scale)
             return Pair(hr_file.name, hr, imresize(hr, Fraction(1, self.scale), self.kernel))
         lr_file = self.lr[number]
-        lr = lr_file.decode()
-        if not is_pair(hr, lr, self.scale):
-            raise UserError(
-                f"{hr_file.uri} {describe_size(hr)} is not {self.scale} times "
-                f"{lr_file.uri} {describe_size(lr)}; pass the LR of this HR"
-            )
-        return Pair(hr_file.name, hr, lr)
+        try:
+            hr, lr = fit_pair(hr, lr_file.decode(), self.scale, lr_file.uri)
+        except ImageError as error:
+            raise UserError(f"{hr_file.uri}: {error}") from error
+        doubt = None if self.lr_kernel else doubt_about(hr, lr, self.scale, self.kernel)
+        return Pair(hr_file.name, hr, lr, doubt and f"{lr_file.uri} is {doubt}")
 
 
 def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:

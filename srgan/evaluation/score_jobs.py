@@ -1,7 +1,7 @@
 """Scores on the cluster what has no scores yet."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ray
@@ -136,6 +136,7 @@ def _score(
     scored: list[dict[int, ScoredImage]] = [{} for _ in generators]
     unusable: list[str] = []
     failed: list[str] = []
+    doubts: set[str] = set()
     for number, result in fan_out_unordered(
         submit,
         ((task,) for task in tasks),
@@ -150,11 +151,17 @@ def _score(
         elif isinstance(result, TaskFailedError):
             failed.append(str(result))
         else:
+            if result.doubt:
+                doubts.add(result.doubt)
             scored[which][image] = result
             if len(scored[which]) == count:
                 images = [one for _, one in sorted(scored[which].items())]
                 _write(whole.out, generators[which], protocol, images)
                 scored[which].clear()  # the pictures of many generators would fill the memory
+    if doubts:
+        _log.warning(
+            "%d LR file(s) may not be of their HR image: %s", len(doubts), _summary(doubts)
+        )
     if unusable:
         raise UserError(_summary(unusable + failed))
     if failed:
@@ -181,7 +188,7 @@ def _cpus() -> int:
     return max(1, min(_CPUS, int(cpus)))
 
 
-def _summary(messages: Sequence[str]) -> str:
+def _summary(messages: Iterable[str]) -> str:
     """Different messages in one line."""
     different = sorted(set(messages))
     shown = "; ".join(different[:_SHOWN_PROBLEMS])

@@ -63,10 +63,11 @@ class Made(NamedTuple):
 
 
 class ScoredImage(NamedTuple):
-    """An image's scores and, if wanted, its row of the comparison picture."""
+    """An image's scores, its row of the comparison picture if wanted, and any doubt of its LR."""
 
     scores: list[ImageScore]
     row: Image | None
+    doubt: str | None
 
 
 def score_image(task: ScoreTask) -> ScoredImage:
@@ -132,9 +133,10 @@ def score_made(task: ScoreTask, pair: Pair, made: Made) -> ScoredImage:
         epoch = generator.epoch if generator else None
         scores.append(ImageScore(epoch, method, pair.name, values))
     if not task.is_pictured:
-        return ScoredImage(scores, None)
+        return ScoredImage(scores, None, pair.doubt)
     titled = {TITLES[method]: image for method, image in made.images.items()} if generator else {}
-    return ScoredImage(scores, labelled_row(detail_panels(pair, kernel, titled)))
+    row = labelled_row(detail_panels(pair, kernel, titled))
+    return ScoredImage(scores, row, pair.doubt)
 
 
 def sr_key(generator: str, image: str) -> str:

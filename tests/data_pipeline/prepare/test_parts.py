@@ -19,8 +19,8 @@ def build(photos, tmp_path):
     def call(source=photos, shard_format="arrow"):
         settings = data_settings(source, format=shard_format)
         part = Part("train/0", open_source(str(source), "train", scale=4), is_shard=True)
-        record = build_part(part, settings, open_storage(str(tmp_path / "out")))
-        return record, (tmp_path / "out" / record.path).read_bytes()
+        built = build_part(part, settings, open_storage(str(tmp_path / "out")))
+        return built.record, (tmp_path / "out" / built.record.path).read_bytes()
 
     return call
 

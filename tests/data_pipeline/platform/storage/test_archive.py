@@ -59,7 +59,7 @@ def test_images_are_read_in_place(archive, pngs):
     before = sorted(archive.parent.iterdir())
     storage = ZipStorage(archive)
     assert storage.uri == str(archive)
-    assert storage.list("DIV2K_train_HR/") == [
+    assert [found[:2] for found in storage.list("DIV2K_train_HR/")] == [
         ("DIV2K_train_HR/0001.png", len(pngs[0])),
         ("DIV2K_train_HR/0002.png", len(pngs[1])),
     ]
@@ -75,7 +75,10 @@ def test_images_are_read_in_place(archive, pngs):
 def test_a_folder_of_the_archive(archive, pngs):
     hr = ZipStorage(archive, prefix="DIV2K_train_HR/")
     assert hr.uri == f"{archive}/DIV2K_train_HR"
-    assert hr.list() == [("0001.png", len(pngs[0])), ("0002.png", len(pngs[1]))]
+    assert [found[:2] for found in hr.list()] == [
+        ("0001.png", len(pngs[0])),
+        ("0002.png", len(pngs[1])),
+    ]
     assert [found.key for found in hr.list("0002")] == ["0002.png"]
     lr = ZipStorage(archive, prefix="DIV2K_train_LR_bicubic/X4/")
     assert [found.key for found in lr.list()] == ["0001x4.png"]
@@ -218,7 +221,7 @@ def test_an_index_that_lies_about_the_size(tmp_path, claimed):
     path = write(tmp_path / "x.zip", ("0001.png", NOISE))
     patch(path, CENTRAL, 24, "<I", claimed)
     storage = ZipStorage(path)
-    assert storage.list() == [("0001.png", claimed)]
+    assert [found[:2] for found in storage.list()] == [("0001.png", claimed)]
     with pytest.raises(OSError, match="damaged in the archive"):
         storage.read("0001.png")
 

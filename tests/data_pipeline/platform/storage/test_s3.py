@@ -100,7 +100,7 @@ def test_objects_are_written_listed_read_and_deleted(bucket, client):
 def test_a_whole_bucket_is_a_storage(bucket):
     storage = open_storage(f"s3://{bucket}")
     storage.write("x/y", b"1")
-    assert storage.list() == [("x/y", 1)]
+    assert [found[:2] for found in storage.list()] == [("x/y", 1)]
     assert open_storage(f"s3://{bucket}/x").read("y") == b"1"
 
 
@@ -148,7 +148,7 @@ def test_a_stage_that_raises_leaves_the_old_object(bucket, client):
     for key in ("x", "y"):
         with pytest.raises(RuntimeError, match="stop"):
             fail(key)
-    assert storage.list() == [("x", 3)]
+    assert [found[:2] for found in storage.list()] == [("x", 3)]
     assert storage.read("x") == b"old"
     assert unfinished_uploads(client, bucket) == []
 
@@ -198,7 +198,7 @@ def test_large_files_go_in_parts(bucket, client):
     content = noise(11 * MEGABYTE)
     with storage.stage("train/0") as staged:
         staged.path.write_bytes(content)
-    assert storage.list() == [("train/0", len(content))]
+    assert [found[:2] for found in storage.list()] == [("train/0", len(content))]
     assert client.head_object(Bucket=bucket, Key="data/train/0")["ETag"].endswith('-3"')
     assert storage.read("train/0") == content
     assert unfinished_uploads(client, bucket) == []
@@ -292,7 +292,9 @@ def test_every_third_call_fails_and_everything_is_right(moto, bucket, client, mo
             else:
                 with storage.stage(key) as staged:
                     staged.path.write_bytes(content)
-        assert storage.list() == [(key, len(content)) for key, content in contents.items()]
+        assert [found[:2] for found in storage.list()] == [
+            (key, len(content)) for key, content in contents.items()
+        ]
         for key, content in contents.items():
             assert storage.size(key) == len(content)
             assert storage.read(key) == content
