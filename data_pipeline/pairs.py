@@ -14,6 +14,8 @@ from data_pipeline.patches import crop_to_multiple, is_pair
 _ALIKE_DB = 30.0
 _UNLIKE_SHARE = 0.5
 
+_BORDER = 2
+
 
 def fit_pair(hr: Image, lr: Image, scale: int, lr_name: str) -> tuple[Image, Image]:
     """Makes a pair of an HR image and the LR image that was given for it.
@@ -67,7 +69,28 @@ def doubt_about(hr: Image, lr: Image, scale: int, kernel: Kernel) -> str | None:
     expected = imresize(hr, Fraction(1, scale), kernel).astype(np.float32)
     error = float(np.mean((expected - lr) ** 2))
     variance = float(np.mean(expected.var(axis=(0, 1))))
-    if error <= _UNLIKE_SHARE * variance or not error:
+    psnr = _psnr(error)
+    if psnr >= _ALIKE_DB or error <= _UNLIKE_SHARE * variance:
         return None
-    psnr = 10 * math.log10(255**2 / error)
-    return f"{psnr:.1f} dB from the downscaled HR" if psnr < _ALIKE_DB else None
+    return f"{psnr:.1f} dB from the downscaled HR"
+
+
+def patch_psnr(hr: Image, lr: Image, scale: int, kernel: Kernel) -> float:
+    """PSNR in dB of an LR patch against its downscaled HR patch; `inf` where they are equal.
+
+    Two LR pixels are cut from every side: there the kernel saw what is beside the patch.
+
+    Args:
+        hr: uint8 [H, W, C].
+        lr: uint8 [H / scale, W / scale, C].
+        scale: HR side over LR side.
+        kernel: The kernel that downscales HR.
+    """
+    cut = min(_BORDER, (min(lr.shape[:2]) - 1) // 2)
+    inner = slice(cut, -cut or None)
+    expected = imresize(hr, Fraction(1, scale), kernel).astype(np.float32)
+    return _psnr(float(np.mean((expected - lr)[inner, inner] ** 2)))
+
+
+def _psnr(error: float) -> float:
+    return 10 * math.log10(255**2 / error) if error else math.inf

@@ -9,7 +9,7 @@ from data_pipeline.manifest import DataSettings, require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import LocalStorage, open_file, open_storage
 from data_pipeline.prepare.build import prepare
-from data_pipeline.prepare.describe import contact_sheet, summary
+from data_pipeline.prepare.describe import agreement, contact_sheet, sample_pairs, summary
 from data_pipeline.prepare.sources import DIV2K, SAMPLES, canonical_uri
 from data_pipeline.prepare.verify import verify
 from data_pipeline.shards import ShardFormat
@@ -109,7 +109,9 @@ def _describe(uri: str, out: str | None) -> None:
     pictures, name = open_file(out)
     if not name or (isinstance(pictures, LocalStorage) and pictures.path(name).is_dir()):
         raise UserError(f"--out {out}: is a folder; pass the picture's name, as in pairs.png")
-    pictures.write(name, contact_sheet(storage, manifest))
+    pairs = sample_pairs(storage, manifest)
+    print(agreement(pairs, manifest.settings))
+    pictures.write(name, contact_sheet(pairs, scale=manifest.settings.scale))
     print(f"pairs of LR and HR in {pictures.uri}/{name}")
 
 

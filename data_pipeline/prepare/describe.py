@@ -1,13 +1,21 @@
 """Describes a data set to a person: some lines of text, and a picture of some patches."""
 
+import statistics
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 
 from data_pipeline.images import Image, encode_png
 from data_pipeline.imresize import enlarge_nearest
 from data_pipeline.loading.patch_set import PatchSet
-from data_pipeline.manifest import Manifest, stored_files
+from data_pipeline.manifest import DataSettings, Manifest, stored_files
+from data_pipeline.pairs import patch_psnr
 from data_pipeline.platform.progress import data_size
 from data_pipeline.platform.storage import Storage
+
+Pair: TypeAlias = tuple[Image, Image]
+"""HR and LR of a patch."""
 
 _ROWS, _COLUMNS = 4, 3
 _MARGIN = 4
@@ -39,8 +47,8 @@ def summary(storage: Storage, manifest: Manifest) -> str:
     return "\n".join(f"{name:{width}}  {text}" for name, text in lines.items())
 
 
-def contact_sheet(storage: Storage, manifest: Manifest, *, seed: int = 0) -> bytes:
-    """A PNG of random aligned pairs: LR, enlarged without smoothing, left of its HR.
+def sample_pairs(storage: Storage, manifest: Manifest, *, seed: int = 0) -> list[Pair]:
+    """Random aligned pairs of patches, uint8 [P, P, 3] and [P / scale, P / scale, 3]; 12 at most.
 
     Args:
         storage: DATA.
@@ -52,10 +60,22 @@ def contact_sheet(storage: Storage, manifest: Manifest, *, seed: int = 0) -> byt
     """
     patches = PatchSet(storage, manifest)
     draws = np.random.default_rng(seed)
-    cells = [
-        _cell(*patches.pair(int(patch_id)), scale=manifest.settings.scale)
-        for patch_id in draws.choice(len(patches), min(len(patches), _ROWS * _COLUMNS), False)
-    ]
+    chosen = draws.choice(len(patches), min(len(patches), _ROWS * _COLUMNS), False)
+    return [patches.pair(int(patch_id)) for patch_id in chosen]
+
+
+def agreement(pairs: Sequence[Pair], settings: DataSettings) -> str:
+    """A line that says how near LR is to the downscaled HR."""
+    found = [patch_psnr(hr, lr, settings.scale, settings.kernel) for hr, lr in pairs]
+    return (
+        f"LR of {len(found)} random pairs against the downscaled HR: {min(found):.1f} dB at least, "
+        f"{statistics.median(found):.1f} in the middle"
+    )
+
+
+def contact_sheet(pairs: Sequence[Pair], *, scale: int) -> bytes:
+    """A PNG of aligned pairs: LR, enlarged without smoothing, left of its HR."""
+    cells = [_cell(hr, lr, scale=scale) for hr, lr in pairs]
     cells += [np.full_like(cells[0], _GREY)] * (-len(cells) % _COLUMNS)
     rows = [np.hstack(cells[row : row + _COLUMNS]) for row in range(0, len(cells), _COLUMNS)]
     return encode_png(np.vstack(rows))

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -14,8 +15,11 @@ from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import LocalStorage, open_storage
-from data_pipeline.prepare.build import prepare
-from tests.conftest import data_settings
+from data_pipeline.prepare import originals
+from data_pipeline.prepare.build import _plan, prepare
+from data_pipeline.prepare.resume import DataFolder
+from data_pipeline.prepare.verify import verify
+from tests.conftest import data_settings, s3_client
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -179,6 +183,155 @@ def test_a_changed_source_is_refused_by_name(tmp_path, photos):
     shutil.copy(source / "camera.png", source / "camera2.png")
     with pytest.raises(UserError, match=r"images have changed since \(camera2"):
         prepare(data_settings(source), str(tmp_path / "out"))
+
+
+def folder_arguments(data, photos, valid_photos):
+    settings = data_settings(photos, valid_photos)
+    parts = _plan(*originals.open_sources(settings, None))
+    return open_storage(str(data)), settings, parts
+
+
+def other_content(path: Path) -> bytes:
+    """Another BMP of the same size in bytes."""
+    data = bytearray(path.read_bytes())
+    data[-3000:] = bytes(255 - value for value in data[-3000:])
+    return bytes(data)
+
+
+def write(path: Path) -> None:
+    path.write_bytes(other_content(path))
+
+
+def copy_an_older_file(path: Path) -> None:
+    old = path.with_suffix(".old")
+    old.write_bytes(other_content(path))
+    os.utime(old, (0, 0))
+    shutil.copy2(old, path)
+    old.unlink()
+
+
+def move_an_older_file(path: Path) -> None:
+    copy_an_older_file(path)
+    shutil.copy2(path, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def link_to_another(path: Path) -> None:
+    other = path.parent.parent / "other"
+    other.write_bytes(other_content(path))
+    path.unlink()
+    path.symlink_to(other)
+
+
+@pytest.mark.parametrize(
+    "replace", [write, copy_an_older_file, move_an_older_file, link_to_another]
+)
+@pytest.mark.parametrize("place", ["hr", "lr"])
+def test_another_image_of_the_same_name_and_size_is_noticed(
+    tmp_path, photos, monkeypatch, replace, place
+):
+    monkeypatch.setattr("data_pipeline.prepare.originals._CLOCKS_DIFFER_SECONDS", 0.0)
+    for name in ("hr", "lr"):
+        (tmp_path / name).mkdir()
+    hr = cv2.imread(str(photos / "rocket.png"))
+    cv2.imwrite(str(tmp_path / "hr/a.bmp"), hr)
+    cv2.imwrite(str(tmp_path / "lr/a.bmp"), hr[::4, ::4])
+    settings = data_settings(tmp_path / "hr", lr_source=str(tmp_path / "lr"))
+    prepare(settings, str(tmp_path / "out"))
+    before = contents(tmp_path / "out")
+    replace(tmp_path / place / "a.bmp")
+    with pytest.raises(UserError, match=r"images have changed since \(a\); choose another --out"):
+        prepare(settings, str(tmp_path / "out"))
+    with pytest.raises(UserError, match=rf"{place}/a\.bmp: is not the file that the data set"):
+        verify(str(tmp_path / "out"), {})
+    assert contents(tmp_path / "out") == before
+
+
+def test_another_image_of_the_same_name_and_size_in_a_bucket_is_noticed(
+    tmp_path, photos, bucket, moto
+):
+    data = (photos / "chelsea.bmp").read_bytes()
+    s3_client(moto).put_object(Bucket=bucket, Key="photos/a.bmp", Body=data)
+    with mock.patch.object(originals, "_CLOCKS_DIFFER_SECONDS", 0.0):
+        # Ray's workers do not know the server: the folder is read, the bucket is compared.
+        (tmp_path / "src").mkdir()
+        (tmp_path / "src/a.bmp").write_bytes(data)
+        manifest = prepare(data_settings(tmp_path / "src"), str(tmp_path / "out"))
+        moved = data_settings(f"s3://{bucket}/photos")
+        assert originals.compare_sources(manifest, originals.open_sources(moved, None)) == []
+        body = other_content(photos / "chelsea.bmp")
+        s3_client(moto).put_object(Bucket=bucket, Key="photos/a.bmp", Body=body)
+        s3_client(moto).put_object(Bucket=bucket, Key="photos/b.bmp", Body=body)
+        assert originals.compare_sources(manifest, originals.open_sources(moved, None)) == [
+            f"s3://{bucket}/photos/b.bmp: is not in the data set",
+            f"s3://{bucket}/photos/a.bmp: is not the file that the data set was made of",
+        ]
+
+
+def test_files_that_are_older_than_the_data_set_are_not_read_again(
+    tmp_path, small_data, photos, valid_photos, monkeypatch, caplog
+):
+    data = DataFolder(*folder_arguments(small_data, photos, valid_photos))
+    assert data.finished()
+    assert "names and sizes of 9 source files are the same" in data.compared
+    assert "the content of 9 that" in data.compared  # the tests made them a moment ago
+    monkeypatch.setattr("data_pipeline.prepare.originals._CLOCKS_DIFFER_SECONDS", -86_400.0)
+    data = DataFolder(*folder_arguments(small_data, photos, valid_photos))
+    assert "the content of 0 that" in data.compared
+
+
+def test_a_part_of_a_changed_image_is_built_again(tiny_shards, tmp_path, photos):
+    """A build was killed; then an image was replaced by another of the same size."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(photos, source)
+    whole = (source / "rocket.png").read_bytes()
+    (source / "rocket.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"rocket\.png"):
+        prepare(data_settings(source), str(out))
+    (source / "rocket.png").write_bytes(whole)
+    write(source / "chelsea.bmp")
+    prepare(data_settings(source), str(out))
+    prepare(data_settings(source), str(tmp_path / "fresh"))
+    assert contents(out)["train"] == contents(tmp_path / "fresh")["train"]
+    shards = [path for path in contents(out) if path.startswith("train/")]
+    assert len(shards) > 2
+    for path in shards:
+        assert contents(out)[path] == contents(tmp_path / "fresh")[path]
+
+
+def test_the_sources_are_compared_whole(tmp_path, small_data, photos, valid_photos, caplog):
+    verify(str(small_data), {})
+    moved = tmp_path / "moved"
+    shutil.copytree(photos, moved)
+    verify(str(small_data), {"source": str(moved)})
+    shutil.copy(moved / "camera.png", moved / "extra.png")
+    shutil.copy(moved / "camera.png", moved / "rocket.png")
+    (moved / "coffee.jpg").unlink()
+    with pytest.raises(UserError, match=r"extra\.png: is not in the data set \(and 2 more\)"):
+        verify(str(small_data), {"source": str(moved)})
+    assert f"{moved}: no longer holds coffee" in caplog.text
+    assert f"{moved}/rocket.png: is not the file that the data set was made of" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["\u56fe" * 83, "n" * 251, "\U0001f5bc" * 62])
+def test_names_as_long_as_a_file_system_allows(tmp_path, photos, name):
+    for folder in ("train", "valid"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(photos / "camera.png", tmp_path / "train" / f"{name}.png")
+    shutil.copy(photos / "rocket.png", tmp_path / "valid" / f"{name}.png")
+    settings = data_settings(tmp_path / "train", tmp_path / "valid")
+    manifest = prepare(settings, str(tmp_path / "out"))
+    assert manifest.shards[0].images[0].name == name
+    assert (tmp_path / "out/valid/hr" / f"{name}.png").exists()
+    assert prepare(settings, str(tmp_path / "out")) == manifest
+
+
+def test_a_name_that_a_file_system_does_not_allow_is_named(tmp_path):
+    storage = LocalStorage(tmp_path)
+    for write_it in (storage.write, storage.write_new):
+        with pytest.raises(UserError, match="n: the name is too long for this file system; use"):
+            write_it("n" * 256, b"")
+    assert contents(tmp_path) == {}
 
 
 def test_bad_images_are_all_named_and_good_ones_kept(tiny_shards, tmp_path, photos, caplog):

@@ -6,7 +6,7 @@ from data_pipeline.imresize import imresize
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.progress import data_size
 from data_pipeline.platform.storage import open_storage
-from data_pipeline.prepare.describe import contact_sheet, summary
+from data_pipeline.prepare.describe import agreement, contact_sheet, sample_pairs, summary
 from tests.data_pipeline.loading.test_cache import make_data
 
 MARGIN = 4
@@ -16,6 +16,11 @@ HR, SCALE = 48, 4
 def opened(folder):
     storage = open_storage(str(folder))
     return storage, require_manifest(storage)
+
+
+def sheet_of(storage, manifest, seed: int = 0) -> np.ndarray:
+    pairs = sample_pairs(storage, manifest, seed=seed)
+    return decode_image(contact_sheet(pairs, scale=manifest.settings.scale))
 
 
 def cells(sheet: np.ndarray, hr_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -54,7 +59,7 @@ def test_the_summary_says_what_the_manifest_says(small_data, photos, valid_photo
 
 
 def test_cells_are_aligned_pairs_and_all_differ(small_data):
-    sheet = decode_image(contact_sheet(*opened(small_data)))
+    sheet = sheet_of(*opened(small_data))
     pairs = cells(sheet, HR)
     assert len(pairs) == 12
     for left, right in pairs:
@@ -68,16 +73,26 @@ def test_cells_are_aligned_pairs_and_all_differ(small_data):
 
 def test_a_seed_gives_one_picture(small_data):
     data = opened(small_data)
-    first = contact_sheet(*data, seed=1)
-    assert contact_sheet(*data, seed=1) == first
-    assert contact_sheet(*data, seed=2) != first
+    first = sheet_of(*data, seed=1)
+    np.testing.assert_array_equal(sheet_of(*data, seed=1), first)
+    assert (sheet_of(*data, seed=2) != first).any()
 
 
 @pytest.mark.parametrize(("patches", "rows"), [(1, 1), (4, 2), (13, 4)])
 def test_few_patches_give_a_smaller_picture(tmp_path, patches, rows):
     manifest = make_data(tmp_path / "data", 1, patches)
-    sheet = decode_image(contact_sheet(open_storage(str(tmp_path / "data")), manifest))
+    sheet = sheet_of(open_storage(str(tmp_path / "data")), manifest)
     pairs = cells(sheet, 24)
     assert len(pairs) == 3 * rows
     blank = [(left == 128).all() and (right == 128).all() for left, right in pairs]
     assert blank == [number >= patches for number in range(3 * rows)]
+
+
+def test_lr_of_another_picture_is_seen_in_the_text(small_data):
+    storage, manifest = opened(small_data)
+    pairs = sample_pairs(storage, manifest)
+    text = agreement(pairs, manifest.settings)
+    assert text.startswith("LR of 12 random pairs against the downscaled HR: ")
+    assert float(text.split(": ")[1].split()[0]) > 45
+    turned = [(hr, lr[::-1, ::-1]) for hr, lr in pairs]
+    assert float(agreement(turned, manifest.settings).split(": ")[1].split()[0]) < 20

@@ -1,0 +1,198 @@
+"""Which files of a folder become images, and which LR belongs to which HR."""
+
+import shutil
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import open_storage
+from data_pipeline.prepare.sources import open_source
+from tests.conftest import s3_client
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"not read here")
+    return folder
+
+
+def names(folder, lr: Path | None = None, scale: int = 4) -> list[str]:
+    source = open_source(str(folder), "train", lr_uri=lr and str(lr), scale=scale)
+    return [image.name for image in source.images]
+
+
+def test_images_of_every_suffix_are_taken(tmp_path):
+    suffixes = ("png", "jpg", "jpeg", "JPE", "jfif", "bmp", "webp", "tif", "TIFF")
+    touch(tmp_path, *(f"{number}.{suffix}" for number, suffix in enumerate(suffixes)))
+    assert names(tmp_path) == [str(number) for number in range(len(suffixes))]
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "in a system's folder"),
+        ("sub/@eaDir/a.jpg", "in a system's folder"),
+        ("#recycle/a.png", "in a system's folder"),
+        ("$RECYCLE.BIN/a.png", "in a system's folder"),
+        ("__MACOSX/a.png", "in a system's folder"),
+        ("lost+found/a.png", "in a system's folder"),
+        ("@__thumb/a.png", "in a system's folder"),
+        ("._a.png", "hidden"),
+        (".thumbnails/a.png", "hidden"),
+        ("sub/.trash/a.png", "hidden"),
+        ("a.gif", ".gif"),
+        ("a.HEIC", ".heic"),
+        ("a.png.part", ".part"),
+        ("README", "without a suffix"),
+        ("Thumbs.db", ".db"),
+    ],
+)
+def test_what_is_left_out_is_told_with_an_example(tmp_path, caplog, key, reason):
+    touch(tmp_path, "image.png", key)
+    with caplog.at_level("INFO"):
+        assert names(tmp_path) == ["image"]
+    assert f"{tmp_path}: leaves out 1 file(s): 1 {reason} ({key!r})" in caplog.text
+
+
+def test_what_is_left_out_is_one_line_and_the_most_frequent_first(tmp_path, caplog):
+    touch(tmp_path, "image.png", ".a", "b.gif", "c.gif", "d.txt")
+    with caplog.at_level("INFO"):
+        names(tmp_path)
+    (line,) = caplog.messages
+    assert line.endswith(
+        "leaves out 4 file(s): 2 .gif ('b.gif'), 1 .txt ('d.txt'), 1 hidden ('.a')"
+    )
+
+
+def test_a_folder_of_images_alone_is_not_commented(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        names(touch(tmp_path, "a.png", "b/c.jpg"))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("DIV2K_train_HR/0001.png", "DIV2K_train_LR_bicubic/X4/0001x4.png"),
+        ("HR/img_001.png", "LR_x4/img_001.png"),
+        ("GTmod12/baby.png", "LRbicx4/baby.png", "original/baby.png"),
+        ("img_001_SRF_4_HR.png", "img_001_SRF_4_LR.png"),
+        ("0801.png", "0801x4.png"),
+        ("hr/a.png", "lr/a.jpg"),
+        ("Flickr2K_HR/000001.png", "Flickr2K_LR_bicubic/X2/000001x2.png"),
+    ],
+)
+def test_hr_and_lr_in_one_source_are_refused(tmp_path, keys):
+    touch(tmp_path, "other/photo.png", *keys)
+    with pytest.raises(UserError, match=r"holds HR and LR images \(.*\); pass the folder of one"):
+        names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("DIV2K_train_HR/0001.png", "DIV2K_valid_HR/0801.png"),
+        ("train/a.png", "val/b.png"),
+        ("images/training/a.png", "images/validation/b.png"),
+    ],
+)
+def test_training_and_validation_in_one_source_are_refused(tmp_path, keys):
+    touch(tmp_path, *keys)
+    with pytest.raises(UserError, match=r"holds training and validation images \("):
+        names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("LR exports/a.png", "2019/b.png"),  # of Lightroom
+        ("IMG_1-LR.png", "IMG_2.png"),
+        ("matrix2.png", "box4.png"),
+        ("trains/a.png", "valley/b.png"),
+        ("a/x4.png", "b/x2.png"),
+    ],
+)
+def test_names_that_look_alike_are_no_mixture(tmp_path, keys):
+    assert len(names(touch(tmp_path, *keys))) == len(keys)
+
+
+@pytest.mark.parametrize(
+    "name", ["Bildschirmfoto 9.41\u202fPM", "a\u00a0b", "\u56fe\u3000\u50cf", "👩‍👧", "\u200bz"]
+)
+def test_names_that_people_have_are_taken(tmp_path, name):
+    assert names(touch(tmp_path, f"{name}.png")) == [name]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m", "a\u2028b", "a\udce9"])
+def test_names_that_would_spoil_a_line_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="is no printable name; rename it"):
+        names(touch(tmp_path, f"{name}.png"))
+
+
+def test_links_are_followed_once(tmp_path, caplog):
+    outside = touch(tmp_path / "outside", "b.png", "deep/c.png")
+    source = touch(tmp_path / "source", "a.png", "sub/d.png")
+    (outside / "deep/up").symlink_to(outside)
+    (source / "album").symlink_to(outside)
+    (source / "again").symlink_to(outside)
+    (source / "inside").symlink_to(source / "sub")
+    (source / "loop").symlink_to(source)
+    (source / "e.png").symlink_to(outside / "b.png")
+    (source / "broken.png").symlink_to(outside / "gone.png")
+    assert names(source) == ["a", "again/b", "again/deep/c", "e", "sub/d"]
+    assert "broken.png: links to no file; it is left out" in caplog.text
+    (tmp_path / "link").symlink_to(source)
+    assert names(tmp_path / "link") == names(source)
+
+
+@pytest.mark.parametrize("name", ["\u00e9", "\ud55c\uad6d", "\u212b x"], ids=["e", "hangul", "a"])
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("end", ["", "x3"])
+def test_names_meet_in_every_unicode_form(tmp_path, name, forms, end):
+    hr, lr = (unicodedata.normalize(form, name) for form in forms)
+    touch(tmp_path / "hr", f"{hr}.png")
+    touch(tmp_path / "lr", f"{lr}{end}.png")
+    source = open_source(str(tmp_path / "hr"), "train", lr_uri=str(tmp_path / "lr"), scale=3)
+    assert [image.lr.key for image in source.images] == [f"{lr}{end}.png"]
+
+
+def test_the_same_spelling_goes_before_another(tmp_path):
+    both = [f"{unicodedata.normalize(form, 'é')}.png" for form in ("NFC", "NFD")]
+    touch(tmp_path / "hr", *both)
+    touch(tmp_path / "lr", *both)
+    source = open_source(str(tmp_path / "hr"), "train", lr_uri=str(tmp_path / "lr"), scale=4)
+    assert [image.lr.key for image in source.images] == [image.hr.key for image in source.images]
+
+
+def test_lr_files_of_no_image_are_told(tmp_path, caplog):
+    touch(tmp_path / "hr", "a.png")
+    touch(tmp_path / "lr", "ax4.png", "b.png", "cx4.png")
+    assert names(tmp_path / "hr", tmp_path / "lr") == ["a"]
+    assert f"{tmp_path}/lr: leaves out 2 LR file(s) that no HR image has (b.png)" in caplog.text
+
+
+def test_an_image_without_lr_is_refused_with_the_names_it_could_have(tmp_path):
+    touch(tmp_path / "hr", "a.png")
+    touch(tmp_path / "lr", "ax4.png")
+    with pytest.raises(UserError, match=r"holds no LR image for .*/hr/a\.png; name it a or ax2$"):
+        names(tmp_path / "hr", tmp_path / "lr", scale=2)
+
+
+def test_the_time_of_change_cannot_be_set_back(tmp_path, bucket, moto):
+    """Neither by `cp -p` nor by `mv` nor by a link to an older file; the server's own on S3."""
+    old, new = touch(tmp_path / "old", "a.png"), tmp_path / "new"
+    new.mkdir()
+    storage = open_storage(str(new))
+    (created,) = open_storage(str(old)).list()
+    shutil.copy2(old / "a.png", new / "copied.png")
+    (new / "linked.png").symlink_to(old / "a.png")
+    assert all(found.changed > created.changed for found in storage.list())
+    copied = storage.list()[0]
+    (new / "copied.png").rename(new / "moved.png")
+    assert storage.list()[1].changed > copied.changed
+    s3_client(moto).put_object(Bucket=bucket, Key="a.png", Body=b"1")
+    (found,) = open_storage(f"s3://{bucket}").list()
+    assert abs(found.changed - created.changed) < 3600
