@@ -7,6 +7,7 @@ from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pyarrow as pa
@@ -200,6 +201,32 @@ def test_baselines_alone(benchmark, small_data, tmp_path):
     assert (hr["method"], hr["lr_psnr"]) == ("hr", "inf")  # LR is made of it
     from_data = results_of(benchmark, None, out_uri=str(tmp_path / "out2"))
     assert rows(from_data, "psnr.csv") == [row]
+
+
+def test_given_lr_follows_the_rule_of_prepare(photos, tmp_path, caplog):
+    """HR is cut to a multiple of the scale, colourless LR fits, LR of other images is named."""
+    hr, lr = tmp_path / "hr", tmp_path / "lr"
+    for folder in (hr, lr):
+        folder.mkdir()
+    sides = {"astronaut": 97, "rocket": 96, "camera": 100}
+    for name, side in sides.items():
+        image = cv2.imread(str(photos / f"{name}.png"))[:side, :side]
+        cv2.imwrite(str(hr / f"{name}.png"), image)
+        small = image[: side // 4 * 4 : 4, : side // 4 * 4 : 4]
+        cv2.imwrite(str(lr / f"{name}x4.png"), small[:, :, 0] if name == "camera" else small)
+    arguments = {"scale": 4, "kernel": "matlab"}
+    right = folder_benchmark(str(hr), str(lr), **arguments)
+    assert [right.pair(number).hr.shape for number in range(3)] == [
+        (96, 96, 3),
+        (100, 100, 3),
+        (96, 96, 3),
+    ]
+    evaluated(right, None, out_uri=str(tmp_path / "right"))
+    assert "may not be of their HR" not in caplog.text
+    shutil.copy(lr / "rocketx4.png", lr / "astronautx4.png")
+    wrong = folder_benchmark(str(hr), str(lr), **arguments)
+    evaluated(wrong, None, out_uri=str(tmp_path / "wrong"))
+    assert f"1 LR file(s) may not be of their HR image: {lr}/astronautx4.png is " in caplog.text
 
 
 def test_another_kernel_makes_its_own_lr(benchmark, small_data):
