@@ -34,7 +34,7 @@ class MetricsLog:
             )
 
     def _write(self, records: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(record) + "\n" for record in records)
+        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
         self._storage.write(METRICS_KEY, lines.encode())
         self._records = records
 
@@ -42,8 +42,10 @@ class MetricsLog:
 def read_metrics(storage: Storage) -> list[dict[str, Any]]:
     """The lines of RUN's metrics.jsonl; empty if there is no such file.
 
-    A line has no `validation_...` and `bicubic_...` where its epoch was not validated.
+    A line has no `validation_...` and `bicubic_...` where its epoch was not validated. A mean of no
+    image is None; so is Infinity, which is no JSON, in the lines of older versions.
     """
     if storage.size(METRICS_KEY) is None:
         return []
-    return [json.loads(line) for line in storage.read(METRICS_KEY).splitlines()]
+    lines = storage.read(METRICS_KEY).splitlines()
+    return [json.loads(line, parse_constant=lambda _: None) for line in lines]

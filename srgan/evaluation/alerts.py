@@ -7,7 +7,10 @@ from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.table import SRGAN, Means, TableRun, epochs_of
 
 JUDGED = tuple(measure.key for measure in MEASURES if measure.higher_is_better)
-"""The measures that can have a limit: they are never absent, and lower is worse."""
+"""The measures that can have a limit: they are always taken, and lower is worse."""
+
+
+_ABSENT = "is absent: on no image has every method a finite value"
 
 
 class Limit(NamedTuple):
@@ -25,7 +28,7 @@ def find_alerts(
     drop: Sequence[Limit],
     reference: TableRun | None,
 ) -> list[str]:
-    """One line for every limit that a generator breaks.
+    """One line for every limit that a generator breaks. A mean that is absent breaks every limit.
 
     Args:
         means: The run's means.
@@ -37,21 +40,25 @@ def find_alerts(
     if epoch is None:
         return []
     values = means[SRGAN, epoch]
-    alerts = [
-        f"epoch {epoch}: {key} is {values[key]:.4f}, below {least:g}"
-        for key, least in below
-        if not values[key] >= least  # NaN breaks it too
-    ]
+    alerts = []
+    for key, least in below:
+        if key not in values:
+            alerts.append(f"epoch {epoch}: {key} {_ABSENT}, so it is not known to reach {least:g}")
+        elif values[key] < least:
+            alerts.append(f"epoch {epoch}: {key} is {values[key]:.4f}, below {least:g}")
     if reference:
         name, others, earlier = f"{reference.name}'s ", reference.means, epochs_of(reference.means)
     else:
         name, others, earlier = "", means, [one for one in epochs_of(means) if one < epoch]
-    if earlier:
-        before = others[SRGAN, earlier[-1]]
-        alerts += [
-            f"epoch {epoch}: {key} is {values[key]:.4f}, {before[key] - values[key]:.4f} less "
-            f"than {name}epoch {earlier[-1]}'s, more than {most:g}"
-            for key, most in drop
-            if not before[key] - values[key] <= most
-        ]
+    if not earlier:
+        return alerts
+    before, where = others[SRGAN, earlier[-1]], f"{name}epoch {earlier[-1]}'s"
+    for key, most in drop:
+        if key not in values or key not in before:
+            alerts.append(f"epoch {epoch}: {key} {_ABSENT}, so it is not compared with {where}")
+        elif before[key] - values[key] > most:
+            alerts.append(
+                f"epoch {epoch}: {key} is {values[key]:.4f}, {before[key] - values[key]:.4f} less "
+                f"than {where}, more than {most:g}"
+            )
     return alerts

@@ -11,7 +11,12 @@ from data_pipeline.platform.storage import open_storage
 from srgan.evaluation.alerts import Limit, find_alerts
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.history import write_record
-from srgan.evaluation.results import RunEvaluation, write_comparison, write_results
+from srgan.evaluation.results import (
+    RunEvaluation,
+    on_same_images,
+    write_comparison,
+    write_results,
+)
 from srgan.evaluation.run_reader import find_generators, open_run
 from srgan.evaluation.score_files import BASELINES, read_score_files
 from srgan.evaluation.score_jobs import score_missing
@@ -118,14 +123,15 @@ def _judge(
     reference: RunEvaluation | None,
 ) -> list[str]:
     """Judges the newest epoch, of those asked for, and adds it to the history."""
+    same, *others = on_same_images([judged, *([reference] if reference else [])])
     scored = epochs_of(judged.means)
     epoch = max((one for one in scored if not epochs or one in epochs), default=None)
     alerts = find_alerts(
-        judged.means,
+        same.means,
         epoch=epoch,
         below=limits.below,
         drop=limits.drop,
-        reference=TableRun(reference.name, reference.means) if reference else None,
+        reference=TableRun(others[0].name, others[0].means) if others else None,
     )
     for alert in alerts:
         _log.warning("alert: %s", alert)

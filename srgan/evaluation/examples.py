@@ -1,6 +1,7 @@
 """The images that a report shows, chosen by a rule."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 from data_pipeline.images import ImageError, decode_image
@@ -19,6 +20,9 @@ def choose_images(
 ) -> dict[str, str]:
     """The worst, the median and the best image, and why each is shown.
 
+    An image that a method reproduces has no finite gain, and is not chosen; if no image has one,
+    the first is shown.
+
     Args:
         bicubic: Scores, bicubic's among them.
         judged: A generator's scores: images are ordered by what it gains over bicubic in PSNR (Y).
@@ -30,7 +34,10 @@ def choose_images(
         text = "{:+.2f} dB against bicubic (PSNR Y)"
     else:
         gains, text = base, "bicubic {:.2f} dB (PSNR Y)"
-    order = sorted(gains, key=lambda image: (gains[image], image))
+    finite = [image for image, gain in gains.items() if math.isfinite(gain)]
+    if not finite:
+        return {min(gains): "no image has a finite PSNR (Y) to choose by"}
+    order = sorted(finite, key=lambda image: (gains[image], image))
     last = len(order) - 1
     whys: dict[str, str] = {}
     for word, place in {"worst": 0, "median": last // 2, "best": last}.items():

@@ -42,14 +42,15 @@ def write_record(
         UserError: If a record is damaged.
     """
     values = means[SRGAN, epoch] if epoch is not None else {}
+    rounded = {key: round(value, 4) for key, value in values.items()}
     record = {
         "time": f"{time:%Y-%m-%dT%H:%M:%S.%fZ}",
         "epochs": len(epochs_of(means)),
         "epoch": epoch,
-        **{key: round(value, 4) for key, value in values.items()},
+        **{measure.key: rounded.get(measure.key) for measure in MEASURES},
         "alerts": "; ".join(alerts),
     }
-    out.write(f"{_RECORDS}{record['time']}.json", json.dumps(record).encode())
+    out.write(f"{_RECORDS}{record['time']}.json", json.dumps(record, allow_nan=False).encode())
     keys = [item.key for item in out.list(_RECORDS) if item.key.endswith(".json")]
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
@@ -61,7 +62,8 @@ def write_record(
 
 def _parse(where: str, data: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(data)
+        # Records of older versions may hold Infinity, which is no JSON; it is no mean now.
+        record = json.loads(data, parse_constant=lambda _: None)
         return {name: "" if record.get(name) is None else record[name] for name in _COLUMNS}
     except (ValueError, AttributeError) as error:
         raise UserError(f"{where}: is damaged; delete it") from error

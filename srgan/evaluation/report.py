@@ -68,6 +68,8 @@ def report_html(
     name: str,
     runs: Sequence[TableRun],
     examples: Sequence[Example],
+    *,
+    notes: Sequence[str],
     protocol: Mapping[str, Any],
     generators: Mapping[str, str],
 ) -> str:
@@ -77,6 +79,7 @@ def report_html(
         name: The data set's name.
         runs: One run, or several to be compared; a run may have no generators.
         examples: Images to show; may be empty.
+        notes: Lines below the table of all measures, from `left_out_notes`; may be empty.
         protocol: How the scores were made, in the order in which it is shown.
         generators: The sha256 of each generator by its name.
 
@@ -112,6 +115,7 @@ def report_html(
         has_absent=any(value.text == ABSENT for row in shown for value in row.cells),
         has_best=any(value.is_best for row in shown for value in row.cells),
         absent=ABSENT,
+        notes=notes,
         examples=[_example(example) for example in examples],
         plots=_plots(runs),
         protocol=protocol,

@@ -28,9 +28,13 @@ from srgan.evaluation.table import (
     SRGAN,
     SRRESNET,
     TITLES,
+    ImageScore,
+    LeftOut,
     Means,
     TableRun,
     epochs_of,
+    images_left_out,
+    left_out_notes,
     mean_values,
     measures_csv,
     psnr_csv,
@@ -84,7 +88,8 @@ def write_results(
         out.write("psnr.csv", psnr_csv(scored.means).encode())
         _write_tables_and_report("", [scored], benchmark, protocol)
         before, stored = stored, read_score_files(out)
-        if stored == before:
+        # As bytes: a score that is NaN does not equal itself.
+        if images_parquet(stored.values(), {}) == images_parquet(before.values(), {}):
             return scored
 
 
@@ -103,8 +108,21 @@ def _with_scores(evaluation: RunEvaluation, stored: dict[str, ScoreFile]) -> Run
                 SCORES,
                 name,
             )
-    means = mean_values(score for file in files.values() for score in file.scores)
-    return evaluation._replace(files=files, means=means)
+    return on_same_images([evaluation._replace(files=files)])[0]
+
+
+def on_same_images(evaluations: Sequence[RunEvaluation]) -> list[RunEvaluation]:
+    """The evaluations with means over the images that none of them leaves out."""
+    left_out = _left_out(evaluations)
+    return [one._replace(means=mean_values(_scores(one), left_out)) for one in evaluations]
+
+
+def _left_out(evaluations: Sequence[RunEvaluation]) -> LeftOut:
+    return images_left_out(score for one in evaluations for score in _scores(one))
+
+
+def _scores(evaluation: RunEvaluation) -> list[ImageScore]:
+    return [score for file in evaluation.files.values() for score in file.scores]
 
 
 def write_comparison(
@@ -114,6 +132,7 @@ def write_comparison(
 
     Distances of VGG features are left out if the runs' VGG weights differ.
     """
+    evaluations = on_same_images(evaluations)
     weights = {one.run.vgg_sha256 for one in evaluations if one.run}
     if len(weights - {"none"}) > 1:
         evaluations = [one._replace(means=_without_vgg(one.means)) for one in evaluations]
@@ -147,7 +166,13 @@ def _write_tables_and_report(
         for one in evaluations
         if one.run
     }
-    described = {"protocol": protocol, "runs": identities, "generators": generators}
+    left_out = _left_out(evaluations)
+    described = {
+        "protocol": protocol,
+        "runs": identities,
+        "generators": generators,
+        "images left out": left_out,
+    }
     runs = [
         TableRun(
             one.name,
@@ -158,10 +183,13 @@ def _write_tables_and_report(
         for one in evaluations
     ]
     examples = _examples(evaluations, benchmark)
-    page = report_html(benchmark.name, runs, examples, protocol, generators)
-    out.write(f"{prefix}protocol.json", json.dumps(described, indent=1).encode())
+    notes = left_out_notes(left_out, len(benchmark.hr))
+    page = report_html(
+        benchmark.name, runs, examples, notes=notes, protocol=protocol, generators=generators
+    )
+    out.write(f"{prefix}protocol.json", json.dumps(described, indent=1, allow_nan=False).encode())
     out.write(f"{prefix}measures.csv", measures_csv(runs, len(benchmark.hr)).encode())
-    out.write(f"{prefix}psnr.md", psnr_markdown(runs, protocol, generators).encode())
+    out.write(f"{prefix}psnr.md", psnr_markdown(runs, notes, protocol, generators).encode())
     out.write(f"{prefix}report.html", page.encode())
 
 

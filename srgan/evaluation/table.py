@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ ABSENT = "–"
 _ALL = tuple(measure.key for measure in MEASURES)
 _CORE = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
 _SHOWN = ("psnr_rgb", "psnr_y", "ssim_y")
+_SHOWN_NAMES = 3
 
 EPOCH_COLUMNS = (NEAREST, BICUBIC, SRGAN, HR)
 """The methods of a table by epoch."""
@@ -33,6 +35,9 @@ class ImageScore(NamedTuple):
 
 Means = dict[tuple[str, int | None], Values]
 """By (method, epoch), in the order of METHODS, then epochs."""
+
+LeftOut = dict[str, tuple[str, ...]]
+"""The images that are in no mean of a measure, in the order of their names, by its key."""
 
 
 class TableRun(NamedTuple):
@@ -51,19 +56,70 @@ class TableRun(NamedTuple):
     config: str = ""
 
 
-def mean_values(scores: Iterable[ImageScore]) -> Means:
-    """Means over the images; a measure that any image lacks is missing."""
-    groups: dict[tuple[str, int | None], list[Values]] = {}
+def images_left_out(scores: Iterable[ImageScore]) -> LeftOut:
+    """The images on which a measure is not finite by every method of a table.
+
+    A method that reproduces an image, for example a black one, has an infinite PSNR there. Without
+    this image all methods are compared on the same images. HR's own PSNR may be infinite.
+    """
+    found: dict[str, set[str]] = {}
+    for row in scores:
+        for key, value in row.values.items():
+            if not (math.isfinite(value) or (row.method == HR and value == math.inf)):
+                found.setdefault(key, set()).add(row.image)
+    return {key: tuple(sorted(images)) for key, images in found.items()}
+
+
+def mean_values(scores: Iterable[ImageScore], left_out: LeftOut) -> Means:
+    """Means over the images that are not left out.
+
+    They are finite, but for HR's, which may be `inf`. A measure is missing if an image lacks it, or
+    if no image is left.
+
+    Args:
+        scores: Of the methods of a table, or of some of them.
+        left_out: From `images_left_out` of all methods that are compared.
+    """
+    groups: dict[tuple[str, int | None], list[ImageScore]] = {}
     for row in sorted(scores, key=lambda row: (METHODS.index(row.method), row.epoch or 0)):
-        groups.setdefault((row.method, row.epoch), []).append(row.values)
-    return {
-        key: {
-            measure.key: float(np.mean([values[measure.key] for values in rows]))
-            for measure in MEASURES
-            if all(measure.key in values for values in rows)
-        }
-        for key, rows in groups.items()
-    }
+        groups.setdefault((row.method, row.epoch), []).append(row)
+    return {key: _means(rows, left_out) for key, rows in groups.items()}
+
+
+def _means(rows: Sequence[ImageScore], left_out: LeftOut) -> Values:
+    """One method's means."""
+    means = {}
+    for key in _ALL:
+        if all(key in row.values for row in rows):
+            kept = [row.values[key] for row in rows if row.image not in left_out.get(key, ())]
+            hr = [row.values[key] for row in rows if row.method == HR]
+            if kept or math.inf in hr:
+                means[key] = float(np.mean(kept or [math.inf]))
+    return means
+
+
+def left_out_notes(left_out: LeftOut, num_images: int) -> list[str]:
+    """Lines below the tables: which means leave out which of the `num_images` images, and why."""
+    measures: dict[tuple[str, ...], list[str]] = {}
+    for measure in MEASURES:
+        if measure.key in left_out:
+            measures.setdefault(left_out[measure.key], []).append(measure.title)
+    return [
+        f"{', '.join(titles)}: the means leave out {len(images)} of {num_images} images, on which "
+        f"a method other than HR has no finite value: {some_names(images)}"
+        + (
+            ""
+            if len(images) < num_images
+            else f"; no image is left, so there is no mean ({ABSENT})"
+        )
+        for images, titles in measures.items()
+    ]
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def epochs_of(means: Means) -> list[int]:
@@ -126,12 +182,16 @@ def psnr_csv(means: Means) -> str:
 
 
 def psnr_markdown(
-    runs: Sequence[TableRun], protocol: Mapping[str, Any], generators: Mapping[str, str]
+    runs: Sequence[TableRun],
+    notes: Sequence[str],
+    protocol: Mapping[str, Any],
+    generators: Mapping[str, str],
 ) -> str:
-    """The tables for people, and below them the protocol.
+    """The tables for people, and below them notes and the protocol.
 
     Args:
         runs: One run, or several to be compared.
+        notes: From `left_out_notes`.
         protocol: How the scores were made.
         generators: The sha256 of each generator by its name.
     """
@@ -153,6 +213,7 @@ def psnr_markdown(
     ]
     header = ["method", "epoch", *(measure.title for measure in MEASURES)]
     lines += ["All measures:", "", *_markdown(header, rows, runs), ""]
+    lines += [f"{note}  " for note in notes]
     lines += [f"{key}: {value}  " for key, value in protocol.items()]
     lines += [f"generator {key}: sha256 {value}  " for key, value in generators.items()]
     return "\n".join(lines) + "\n"

@@ -21,7 +21,7 @@ from srgan.training.state import (
     Networks,
     TrainState,
     begin_phase,
-    current_rate,
+    last_rate,
     set_state,
     state_arrays,
 )
@@ -157,7 +157,7 @@ class Loop:
                 due = preempted or requests.save or self._is_multiple(self._step)
                 if self._step < stop and (asked_to_stop or due):
                     self._save(phase, state, None)
-                if self._log.is_due() and self._step < stop and self._totals.sums["steps"]:
+                if self._log.is_due() and self._step < stop:
                     terms = self._totals.means(shown_terms(phase.config.losses))
                     self._log.progress(phase, epoch, self._step, terms | self._speed())
             if self._step == stop:
@@ -191,7 +191,7 @@ class Loop:
             self._skip(phase, self._step + int(number) + 1, names, rows[number])
         self._step += count
         self._pulse.at(Place.BETWEEN, self._step)
-        self._totals.add_steps(names, rows[good])
+        self._totals.add_steps(names, rows[good], skipped=int((~good).sum()))
         now, waited = time.monotonic(), float(result.data_wait)
         self._totals.add(
             data_wait_seconds=waited, call_seconds=now - began, seconds=now - self._counted
@@ -203,7 +203,7 @@ class Loop:
                 startup_seconds=began - self._began,
                 first_call_seconds=now - began,
                 first_wait_seconds=waited,
-                first_steps=int(good.sum()),
+                first_steps=count,
             )
             self._first_call_is_due, self._before = False, 0.0
         return requests
@@ -249,14 +249,14 @@ class Loop:
             "phase": phase.name,
             "epoch": epoch,
             "step": self._step,
-            "learning_rate": current_rate(state.generator_optimizer),
+            "learning_rate": last_rate(state, phase.config, steps=phase.steps),
         }
         terms = [name for name in term_names(phase.config.losses) if not name.endswith("_gradient")]
         record |= self._totals.means(terms) | self._speed() | peak_memory()
         uses = self._totals.seconds_by_use()
         record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
         record |= compute_rates(
-            self._patch_flops * self._config.batch.global_batch * self._totals.sums["steps"],
+            self._patch_flops * self._config.batch.global_batch * self._totals.computed_steps,
             uses["compute"] + uses["data_wait"],
             devices=self._strategy.num_replicas_in_sync,
             peak=device_peak_flops(self._config),

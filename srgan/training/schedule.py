@@ -25,6 +25,24 @@ def rate_schedule(rate: LearningRateConfig, steps: int) -> Any:
     return _WarmUp(decayed, rate.warmup_steps) if rate.warmup_steps else decayed
 
 
+def rate_of(rate: LearningRateConfig, steps: int, step: int) -> float:
+    """The learning rate of one step of a phase.
+
+    Args:
+        rate: The phase's.
+        steps: The phase's length.
+        step: The step, from 0.
+
+    Returns:
+        The shortest decimal that stands for Adam's own number: 0.0001, not 9.999999747378752e-05.
+    """
+    schedule = rate_schedule(rate, steps)
+    value = keras.ops.cast(
+        schedule(step) if callable(schedule) else schedule, keras.config.floatx()
+    )
+    return float(str(keras.ops.convert_to_numpy(value)[()]))
+
+
 class _WarmUp(schedules.LearningRateSchedule):
     """Another schedule's rate, or a constant one, times (step + 1) / steps in the first steps."""
 

@@ -13,7 +13,7 @@ from srgan.training.adam import FusedAdam
 from srgan.training.batch_norm import SyncBatchNormalization
 from srgan.training.checkpoint import Arrays
 from srgan.training.failures import DamagedCheckpointError
-from srgan.training.schedule import rate_schedule
+from srgan.training.schedule import rate_of, rate_schedule
 
 
 class Networks(NamedTuple):
@@ -107,9 +107,10 @@ def _optimizer(network: keras.Model, phase: PhaseConfig, steps: int) -> FusedAda
     return optimizer
 
 
-def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """The learning rate of the next step. A constant one is a variable, mirrored over replicas."""
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+def last_rate(state: TrainState, phase: PhaseConfig, *, steps: int) -> float:
+    """The learning rate of the phase's last update; before the first one, that of the first."""
+    updates = int(keras.ops.convert_to_numpy(state.generator_optimizer.iterations))
+    return rate_of(phase.learning_rate, steps, max(0, updates - 1))
 
 
 def state_arrays(state: TrainState) -> Arrays:

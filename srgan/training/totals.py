@@ -39,14 +39,18 @@ class EpochTotals:
         """Begins an epoch, or goes on with one from its `sums`."""
         self.sums: dict[str, float] = dict(sums or {})
 
-    def add_steps(self, names: Sequence[str], rows: npt.NDArray[np.float64]) -> None:
+    def add_steps(
+        self, names: Sequence[str], rows: npt.NDArray[np.float64], *, skipped: int = 0
+    ) -> None:
         """Adds steps.
 
         Args:
             names: The terms.
             rows: [steps, terms], all finite.
+            skipped: Steps that were computed and then left out. The means do not count them, the
+                rates do.
         """
-        self.add(steps=len(rows))
+        self.add(steps=len(rows), skipped_steps=skipped)
         self.add(**dict(zip(names, rows.sum(axis=0).tolist(), strict=True)))
 
     def add(self, **amounts: float) -> None:
@@ -54,14 +58,19 @@ class EpochTotals:
         for name, amount in amounts.items():
             self.sums[name] = self.sums.get(name, 0) + amount
 
+    @property
+    def computed_steps(self) -> int:
+        """All steps, with those that were left out."""
+        return int(self.sums.get("steps", 0) + self.sums.get("skipped_steps", 0))
+
     def means(self, names: Sequence[str]) -> dict[str, float]:
         """Means over the steps."""
         steps = self.sums.get("steps", 0)
         return {name: self.sums[name] / steps for name in names} if steps else {}
 
     def speed(self, global_batch: int) -> dict[str, float]:
-        """Seconds and rates of the steps so far, as metrics.jsonl has them."""
-        steps = max(self.sums["steps"], 1)
+        """Seconds and rates of the steps so far, one or more, as metrics.jsonl has them."""
+        steps = self.computed_steps
         seconds = self.sums["seconds"]
         return {
             "seconds": round(seconds, 3),
@@ -89,7 +98,7 @@ class EpochTotals:
         busy = get("call_seconds", 0) - waited
         first = max(0.0, get("first_call_seconds", 0) - get("first_wait_seconds", 0))
         first_steps = get("first_steps", 0)
-        other_steps = get("steps", 0) - first_steps
+        other_steps = self.computed_steps - first_steps
         pace = (busy - first) / other_steps if other_steps > 0 else 0
         compiling = max(0.0, first - pace * first_steps)
         used = {

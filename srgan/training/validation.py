@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -13,10 +14,19 @@ import tensorflow as tf
 
 from data_pipeline.images import Image, encode_png
 from data_pipeline.platform.storage import Storage
-from srgan.evaluation.benchmark import Benchmark, baselines, score_pair, upscale_pair
+from srgan.evaluation.benchmark import Benchmark, Pair, baselines, score_pair, upscale_pair
 from srgan.evaluation.comparison import centre_row
+from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.psnr_ssim import PsnrSsim, can_be_scored
-from srgan.evaluation.table import BICUBIC
+from srgan.evaluation.table import (
+    BICUBIC,
+    SRGAN,
+    ImageScore,
+    cell,
+    images_left_out,
+    mean_values,
+    some_names,
+)
 from srgan.metrics_log import MetricsLog
 from srgan.run_layout import samples_key, tensorboard_key
 from srgan.training.failures import LostRunError
@@ -29,33 +39,45 @@ Weights = Sequence[npt.NDArray[np.generic]]
 _log = logging.getLogger(__name__)
 
 
+class Examination(NamedTuple):
+    """A generator's scores beside bicubic's, and its picture.
+
+    Attributes:
+        scores: Means over the images: `validation_psnr_rgb` in dB, `bicubic_psnr_rgb` and so on,
+            those of jobs.evaluate on these images and this generator. None where no image has a
+            finite value by every method. Empty without images.
+        text: The PSNR for people, with the images that its means leave out; "" without images.
+        picture: uint8 RGB: `centre_row` of every image; None without images.
+    """
+
+    scores: dict[str, float | None]
+    text: str
+    picture: Image | None
+
+
 class ValidationImages:
-    """The first few validation images of a data set, in memory, and bicubic's scores on them."""
+    """The first few validation images of a data set, in memory, and the baselines' scores."""
 
     def __init__(self, benchmark: Benchmark, count: int) -> None:
         """Reads at most `count` images; those that are too small to be scored are only shown."""
         self._kernel = benchmark.kernel
         self._pairs = [benchmark.pair(number) for number in range(min(count, len(benchmark.hr)))]
         self._scored = [pair for pair in self._pairs if can_be_scored(pair.hr, border=pair.scale)]
-        self._bicubic: dict[str, float] | None = None
+        self._baselines: list[ImageScore] | None = None
 
-    def examine(self, generator: keras.Model) -> tuple[dict[str, float], Image | None]:
-        """Scores and shows a generator.
-
-        Returns:
-            Means over the images: `validation_psnr_rgb` in dB, `bicubic_psnr_rgb` and so on, equal
-            to those of jobs.evaluate on these images; and a picture, uint8 RGB: `centre_row` of
-            every image. Without validation images an empty dict and None.
-        """
+    def examine(self, generator: keras.Model) -> Examination:
+        """Scores and shows a generator."""
         images = {pair.name: upscale_pair(generator, pair) for pair in self._pairs}
-        scores = _means(
-            [score_pair(pair, images[pair.name]) for pair in self._scored], "validation"
-        )
-        if self._bicubic is None:
-            enlarged = ((pair, baselines(pair, self._kernel)[BICUBIC]) for pair in self._scored)
-            self._bicubic = _means([score_pair(pair, image) for pair, image in enlarged], "bicubic")
+        if self._baselines is None:
+            self._baselines = [
+                _score(pair, method, image)
+                for pair in self._scored
+                for method, image in baselines(pair, self._kernel).items()
+            ]
+        made = [_score(pair, SRGAN, images[pair.name]) for pair in self._scored]
+        scores, text = _compare([*made, *self._baselines], len(made)) if made else ({}, "")
         rows = [centre_row(pair, images[pair.name]) for pair in self._pairs]
-        return scores | self._bicubic, np.concatenate(rows) if rows else None
+        return Examination(scores, text, np.concatenate(rows) if rows else None)
 
 
 class Validator:
@@ -139,41 +161,50 @@ class Validator:
         with tf.device(self._device):
             for variable, value in zip(self._generator.variables, weights, strict=True):
                 variable.assign(value)
-            scores, picture = self._images.examine(self._generator)
-        seconds = {"validation_seconds": round(time.monotonic() - began, 3)} if scores else {}
+            found = self._images.examine(self._generator)
+        seconds = round(time.monotonic() - began, 3)
         with self._writing:
             if not self._is_given_up:
-                self._write(epoch, scores | seconds, picture)
+                self._write(epoch, found, seconds)
 
-    def _write(self, epoch: FinishedEpoch, scores: dict[str, float], picture: Image | None) -> None:
+    def _write(self, epoch: FinishedEpoch, found: Examination, seconds: float) -> None:
         phase, number, record = epoch
         self._lease.check()
-        if picture is not None:
+        if found.picture is not None:
             key = samples_key(number, None if phase.is_last else phase.name)
-            self._run.write(key, encode_png(picture))
-        if not scores:
+            self._run.write(key, encode_png(found.picture))
+        if not found.scores:
             return
+        scores = found.scores | {"validation_seconds": seconds}
         self._metrics.complete(record["step"], scores)
         of_epoch = {name: record[name] for name in ("phase", "step", "time")}
         key = tensorboard_key(record["step"], validation=True)
         write_tensorboard(of_epoch | scores, self._run, key)
-        _log.info(
-            "%s epoch %d: validation PSNR %.2f dB (Y %.2f), bicubic %.2f (%.2f)",
-            phase.name,
-            number,
-            *(
-                scores[f"{method}_psnr_{space}"]
-                for method in ("validation", "bicubic")
-                for space in ("rgb", "y")
-            ),
-        )
+        _log.info("%s epoch %d: validation %s", phase.name, number, found.text)
 
 
-def _means(scores: Sequence[PsnrSsim], method: str) -> dict[str, float]:
-    if not scores:
-        return {}
-    means = np.mean(np.array(scores), axis=0)
-    return {
-        f"{method}_{field}": round(float(mean), 4)
-        for field, mean in zip(PsnrSsim._fields, means, strict=True)
+def _score(pair: Pair, method: str, image: Image) -> ImageScore:
+    return ImageScore(None, method, pair.name, score_pair(pair, image)._asdict())
+
+
+def _compare(scores: Sequence[ImageScore], num_images: int) -> tuple[dict[str, float | None], str]:
+    """The generator's and bicubic's means, by their names in metrics.jsonl, and in a phrase."""
+    left_out = images_left_out(scores)
+    means = mean_values(scores, left_out)
+    sr, bicubic = means[SRGAN, None], means[BICUBIC, None]
+    named = {
+        f"{name}_{key}": round(values[key], 4) if key in values else None
+        for name, values in (("validation", sr), ("bicubic", bicubic))
+        for key in PsnrSsim._fields
     }
+    rgb, y = (measure for measure in MEASURES if measure.key in ("psnr_rgb", "psnr_y"))
+    text = (
+        f"PSNR {cell(sr, rgb)} dB (Y {cell(sr, y)}), bicubic {cell(bicubic, rgb)} "
+        f"({cell(bicubic, y)})"
+    )
+    if images := sorted({image for names in left_out.values() for image in names}):
+        text += (
+            f", without {len(images)} of {num_images} images that a method reproduces exactly: "
+            f"{some_names(images)}"
+        )
+    return named, text

@@ -52,8 +52,9 @@ def report(tmp_path_factory):
         "Set5",
         [TableRun(LONG, means, records, config), TableRun("second", means, records, config)],
         [example("astronaut.png", 180, 40), example("coffee.png", 240, 120)],
-        {"images": "Set5, 5", "images sha256": "0123456789abcdef" * 4},
-        {f"{LONG} epoch 1": "0123456789abcdef" * 4},
+        notes=[f"PSNR RGB: the means leave out 1 of 5 images: {LONG}"],
+        protocol={"images": "Set5, 5", "images sha256": "0123456789abcdef" * 4},
+        generators={f"{LONG} epoch 1": "0123456789abcdef" * 4},
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(page)

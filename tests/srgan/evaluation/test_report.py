@@ -40,8 +40,10 @@ def run(name="demo", means=TRAINED, records=(), config=""):
     return TableRun(name, means, records, config)
 
 
-def page(runs, *, name="Set5", examples=(), protocol=PROTOCOL, generators=None):
-    return report_html(name, runs, examples, protocol, generators or {})
+def page(runs, *, name="Set5", examples=(), notes=(), protocol=PROTOCOL, generators=None):
+    return report_html(
+        name, runs, examples, notes=notes, protocol=protocol, generators=generators or {}
+    )
 
 
 def tables(text):
