@@ -1,6 +1,7 @@
 """Training as a person runs it: what it leaves, what it refuses, where it may go on."""
 
 import csv
+import math
 import shutil
 
 import pytest
@@ -40,6 +41,20 @@ def test_a_run_leaves_what_the_readme_says(undisturbed):
     assert len(checkpoints) == 3
     for folder in checkpoints:
         assert sorted(path.name for path in folder.iterdir()) == ["checkpoint.json", "state.npz"]
+
+
+def test_the_logged_rate_is_the_one_of_the_epochs_last_step(undisturbed):
+    """A cosine to 0 over the first phase; a drop at half of the second."""
+    lines = records(undisturbed)
+    first, whole = lines[1]["step"], lines[-1]["step"]
+    for line in lines:
+        if line["phase"] == "pretrain":
+            expected = 5e-4 * (1 + math.cos(math.pi * (line["step"] - 1) / first))
+        else:
+            is_dropped = line["step"] - first > math.ceil((whole - first) / 2)
+            expected = 1e-4 if is_dropped else 1e-3
+        assert line["learning_rate"] == pytest.approx(expected, rel=1e-4)
+    assert {line["learning_rate"] for line in lines[2:]} == {1e-3, 1e-4}
 
 
 def test_tensorboard_reads_the_log(undisturbed):

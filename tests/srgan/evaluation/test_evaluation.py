@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 from contextlib import suppress
 from fractions import Fraction
@@ -19,16 +20,19 @@ from data_pipeline.imresize import imresize
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import LocalStorage, Storage, open_storage
+from jobs import evaluate as evaluate_job
 from srgan.evaluation.alerts import Limit
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
 from srgan.evaluation.evaluate import EvaluationSummary, Limits, evaluate
 from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
-from srgan.evaluation.score_files import read_score_files
-from srgan.generator_file import save_generator
+from srgan.evaluation.score_files import read_score_files, write_score_file
+from srgan.generator_file import load_generator, save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
+from srgan.training.validation import ValidationImages
 from srgan.vgg import FeatureExtractor, weight_shapes
+from tests.conftest import photograph
 
 CONFIG = b"""
 generator: {blocks: 1, filters: 4}
@@ -227,6 +231,68 @@ def test_given_lr_follows_the_rule_of_prepare(photos, tmp_path, caplog):
     wrong = folder_benchmark(str(hr), str(lr), **arguments)
     evaluated(wrong, None, out_uri=str(tmp_path / "wrong"))
     assert f"1 LR file(s) may not be of their HR image: {lr}/astronautx4.png is " in caplog.text
+
+
+def test_pictures_that_a_method_reproduces_are_left_out_and_named(run, command, tmp_path):
+    """The job's table, its limit and the training's own validation agree to all digits."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    photo = photograph("astronaut.png")[:64, 200:264]
+    board = np.indices((16, 16)).sum(axis=0, dtype=np.uint8) % 2
+    for name, picture in {
+        "photo": photo,
+        "black": np.zeros_like(photo),
+        "flat": np.full_like(photo, 99),
+        "pixels": (200 * board[..., None] + np.uint8([5, 20, 40])).repeat(4, 0).repeat(4, 1),
+    }.items():
+        cv2.imwrite(str(folder / f"{name}.png"), picture)
+    options = ["--run", run.uri, "--hr", folder, "--kernel", "opencv", "--epochs", "1"]
+    done = command(evaluate_job, *options, "--fail-below", "psnr_y=60")
+    assert done.code == 3
+    note = (
+        "PSNR RGB, PSNR Y: the means leave out 3 of 4 images, on which a method other than HR has "
+        "no finite value: black, flat, pixels"
+    )
+    assert note in done.out  # nearest reproduces the pixels, bicubic does not
+    out = open_storage(f"{run.uri}/evaluation/pictures")
+    assert note in out.read("report.html").decode()
+    left_out = json.loads(out.read("protocol.json"))["images left out"]
+    assert left_out["psnr_y"] == ["black", "flat", "pixels"]
+    raw = pq.read_table(pa.BufferReader(out.read("images.parquet"))).to_pylist()
+    exact = {(row["method"], row["image"]) for row in raw if row["psnr_y"] == np.inf}
+    assert {("nearest", "pixels"), ("bicubic", "flat")} <= exact
+    assert ("bicubic", "pixels") not in exact
+    scores = {row["method"]: row for row in rows(out, "scores.csv")}
+    benchmark = folder_benchmark(str(folder), None, scale=4, kernel="opencv")
+    network = load_generator(run, generator_key(1))
+    validation = ValidationImages(benchmark, 9).examine(network)
+    assert validation.text.endswith(
+        "without 3 of 4 images that a method reproduces exactly: black, flat, pixels"
+    )
+    for name, method in (("validation", "srgan"), ("bicubic", "bicubic")):
+        for key in ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y"):
+            assert f"{validation.scores[f'{name}_{key}']:.4f}" == scores[method][key]
+    (record,) = rows(out, "history.csv")
+    assert record["psnr_y"] == str(validation.scores["validation_psnr_y"])
+
+
+def test_a_score_that_is_not_a_number_is_left_out(benchmark, evaluated_run, monkeypatch):
+    out = results(evaluated_run)
+    for file in read_score_files(out).values():
+        niqe = [row.values | {"niqe": 5.0 if row.image != "ihc" else np.nan} for row in file.scores]
+        scores = [row._replace(values=one) for row, one in zip(file.scores, niqe, strict=True)]
+        write_score_file(out, file._replace(scores=scores))
+    reads = []
+
+    def read_few_times(storage):
+        reads.append(storage)
+        assert len(reads) < 5, "NaN is not equal to itself: the tables are written again and again"
+        return read_score_files(storage)
+
+    monkeypatch.setattr("srgan.evaluation.results.read_score_files", read_few_times)
+    evaluated(benchmark, evaluated_run)
+    assert {row["niqe"] for row in rows(out, "measures.csv")} == {"5.0000"}
+    assert "NIQE: the means leave out 1 of 3 images" in out.read("psnr.md").decode()
 
 
 def test_another_kernel_makes_its_own_lr(benchmark, small_data):

@@ -21,8 +21,21 @@ def test_means_over_an_interrupted_epoch():
     assert totals.sums["steps"] == 3
 
 
-def test_an_epoch_without_a_step_has_no_means():
-    assert EpochTotals().means(["mse"]) == {}
+def test_steps_that_were_left_out_count_in_the_rates_and_not_in_the_means():
+    totals = EpochTotals()
+    totals.add_steps(["mse"], np.ones((0, 1)), skipped=2)
+    totals.add(seconds=4, call_seconds=3, data_wait_seconds=1)
+    assert totals.means(["mse"]) == {}
+    assert totals.speed(8) == {
+        "seconds": 4,
+        "seconds_per_step": 2,
+        "patches_per_second": 4,
+        "data_wait_seconds_per_step": 0.5,
+        "outside_seconds_per_step": 0.5,
+    }
+    totals.add_steps(["mse"], np.full((2, 1), 3.0))
+    assert totals.means(["mse"]) == {"mse": 3.0}
+    assert totals.speed(8)["seconds_per_step"] == 1
 
 
 def test_an_epochs_seconds_by_use():

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from srgan.config_file import load_config
-from srgan.training.state import current_rate, state_arrays
+from srgan.training.state import last_rate, state_arrays
 from tests.conftest import PATIENCE, ROOT
 from tests.srgan.session import TOTAL_STEPS, Session, assert_same_bytes, config, train_apart
 
@@ -194,13 +194,33 @@ def test_the_terms_of_a_gan_call(small_data):
 
 
 def test_the_learning_rate_drops_to_a_tenth_at_half_of_the_phase(small_data):
+    """And what is logged after a step is the rate that the step used."""
     session = Session(small_data, config("float32", "false"), 1, "gan")
-    rates = []
+    used, logged = [], []
     for step in range(TOTAL_STEPS):
-        rates.append(float(session.state.generator_optimizer.learning_rate))
+        used.append(float(session.state.generator_optimizer.learning_rate))
         session.train(step, step + 1)
+        logged.append(logged_rate(session))
     half = TOTAL_STEPS // 2
-    assert rates == pytest.approx([1e-3] * half + [1e-4] * half)
+    assert used == pytest.approx([1e-3] * half + [1e-4] * half)
+    assert logged == [1e-3] * half + [1e-4] * half
+
+
+def logged_rate(session: Session) -> float:
+    return last_rate(session.state, session.config.phases[session.phase], steps=TOTAL_STEPS)
+
+
+def test_the_logged_rate_is_the_same_after_a_resume(small_data, tmp_path):
+    """Also before the first step of a phase, where it is the first step's."""
+    settings = config("float32", "false", warmup=3)
+    session = Session(small_data, settings, 1)
+    assert logged_rate(session) == pytest.approx(1e-3 / 3)
+    session.train(0, TOTAL_STEPS)
+    assert 0 < logged_rate(session) < 2e-5  # a cosine's last step; its end would be 0
+    session.save(tmp_path, TOTAL_STEPS)
+    resumed = Session(small_data, settings, 1)
+    resumed.restore(tmp_path)
+    assert logged_rate(resumed) == logged_rate(session)
 
 
 @pytest.mark.parametrize("phase", ["pretrain", "gan"])
@@ -211,8 +231,8 @@ def test_the_large_batch_configuration_trains_with_a_rising_rate(small_data, pha
     session = Session(small_data, load_config(ROOT / "configs/large_batch.yaml", small), 1, phase)
     rates = []
     for step in range(3):
-        rates.append(current_rate(session.state.generator_optimizer))
         assert np.isfinite(session.train(step, step + 1))
+        rates.append(last_rate(session.state, session.config.phases[phase], steps=TOTAL_STEPS))
     assert rates == pytest.approx([4e-4 * (step + 1) / 635 for step in range(3)])
 
 

@@ -1,5 +1,6 @@
 """Scores and picture of whole images, against the evaluation's own; the thread that makes them."""
 
+import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +43,7 @@ def network():
 def test_the_scores_are_means_over_the_images(valid_photos, network, kernel):
     """Bicubic's by the kernel that made LR."""
     benchmark = folder_benchmark(str(valid_photos), None, scale=4, kernel=kernel)
-    found, _ = ValidationImages(benchmark, 2).examine(network)
+    found = ValidationImages(benchmark, 2).examine(network).scores
     pairs = [benchmark.pair(number) for number in range(2)]
     sr = [score(pair.hr, super_resolve(network, pair.lr), border=4) for pair in pairs]
     bicubic = [score(pair.hr, imresize(pair.lr, 4, kernel), border=4) for pair in pairs]
@@ -53,7 +54,7 @@ def test_the_scores_are_means_over_the_images(valid_photos, network, kernel):
 
 
 def test_the_picture_shows_nearest_sr_and_hr(benchmark, network):
-    _, picture = ValidationImages(benchmark, 9).examine(network)
+    picture = ValidationImages(benchmark, 9).examine(network).picture
     assert picture.shape == (3 * 160, 3 * 160, 3)  # there are three images
     pair = benchmark.pair(0)
     height, width = (min(160, side) for side in pair.hr.shape[:2])
@@ -63,7 +64,7 @@ def test_the_picture_shows_nearest_sr_and_hr(benchmark, network):
 
 
 def test_no_image_no_scores(benchmark, network):
-    assert ValidationImages(benchmark, 0).examine(network) == ({}, None)
+    assert ValidationImages(benchmark, 0).examine(network) == ({}, "", None)
 
 
 class HeldImages(ValidationImages):
@@ -138,7 +139,7 @@ def test_an_epoch_that_ends_meanwhile_is_left_out(run, images, caplog, is_run_en
     with_weights = [expected[-1] * value for value in run.network.get_weights()]
     clone = generator(blocks=1, filters=4)
     clone.set_weights(with_weights)
-    scores, picture = images.examine(clone)
+    scores, _, picture = images.examine(clone)
     assert scores.items() <= line.items()
     written = run.run.read(f"samples/epoch-{expected[-1]:04}.png")
     decoded = cv2.imdecode(np.frombuffer(written, np.uint8), cv2.IMREAD_COLOR)
@@ -190,7 +191,7 @@ def test_a_large_image_under_half_precision(tmp_path, network):
     (tmp_path / "hr").mkdir()
     cv2.imwrite(str(tmp_path / "hr" / "wide.png"), photograph("astronaut.png")[:64].repeat(2, 1))
     benchmark = folder_benchmark(str(tmp_path / "hr"), None, scale=4, kernel="matlab")
-    expected, _ = ValidationImages(benchmark, 1).examine(network)
+    expected = ValidationImages(benchmark, 1).examine(network).scores
     images = HeldImages(benchmark)
     with hold_lease(open_storage(str(tmp_path))) as lease, dtype_policy("mixed_bfloat16"):
         run = Validated(tmp_path, images, network, lease)
@@ -201,6 +202,42 @@ def test_a_large_image_under_half_precision(tmp_path, network):
     (first, last) = read_metrics(run.run)
     assert expected.items() <= first.items()
     assert "validation_psnr_y" in last
+
+
+def test_a_picture_that_bicubic_reproduces_has_no_score(tmp_path, network, caplog):
+    """Its line has null, which every reader takes, and the log names it."""
+    (tmp_path / "hr").mkdir()
+    cv2.imwrite(str(tmp_path / "hr/black.png"), np.zeros((48, 48, 3), np.uint8))
+    benchmark = folder_benchmark(str(tmp_path / "hr"), None, scale=4, kernel="matlab")
+    images = HeldImages(benchmark)
+    images.go_on.set()
+    with caplog.at_level(logging.INFO), hold_lease(open_storage(str(tmp_path))) as lease:
+        run = Validated(tmp_path, images, network, lease)
+        run.begin(1)
+        run.validator.finish(is_run_end=True)
+    text = "PSNR – dB (Y –), bicubic – (–), without 1 of 1 images that a method reproduces exactly"
+    assert f"gan epoch 1: validation {text}: black" in caplog.text
+    (line,) = run.run.read("metrics.jsonl").splitlines()
+    record = json.loads(line, parse_constant=pytest.fail)
+    assert record["validation_psnr_rgb"] is record["bicubic_psnr_y"] is None
+    assert record["bicubic_ssim_y"] == 1
+    (events,) = (item.key for item in run.run.list("tensorboard/validation/"))
+    _, event = tf.data.TFRecordDataset(f"{run.run.uri}/{events}")
+    tags = {one.tag for one in tf.compat.v1.Event.FromString(event.numpy()).summary.value}
+    assert "gan/bicubic_ssim_y" in tags
+    assert "gan/bicubic_psnr_y" not in tags
+
+
+def test_lines_of_older_versions_may_hold_infinity(tmp_path):
+    run = open_storage(str(tmp_path))
+    run.write("metrics.jsonl", b'{"step": 1, "bicubic_psnr_y": Infinity, "d_hr": NaN}\n')
+    metrics = MetricsLog(run, step=1)
+    metrics.append({"step": 2, "bicubic_psnr_y": None})
+    lines = [{"step": 1, "bicubic_psnr_y": None, "d_hr": None}, {"step": 2, "bicubic_psnr_y": None}]
+    assert read_metrics(run) == lines
+    assert b"Infinity" not in run.read("metrics.jsonl")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        metrics.append({"step": 3, "mse": float("inf")})
 
 
 def test_lines_of_several_threads_are_all_there(tmp_path):
