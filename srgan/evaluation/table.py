@@ -91,7 +91,8 @@ def _means(rows: Sequence[ImageScore], left_out: LeftOut) -> Values:
     means = {}
     for key in _ALL:
         if all(key in row.values for row in rows):
-            kept = [row.values[key] for row in rows if row.image not in left_out.get(key, ())]
+            skipped = set(left_out.get(key, ()))
+            kept = [row.values[key] for row in rows if row.image not in skipped]
             hr = [row.values[key] for row in rows if row.method == HR]
             if kept or math.inf in hr:
                 means[key] = float(np.mean(kept or [math.inf]))
@@ -104,14 +105,11 @@ def left_out_notes(left_out: LeftOut, num_images: int) -> list[str]:
     for measure in MEASURES:
         if measure.key in left_out:
             measures.setdefault(left_out[measure.key], []).append(measure.title)
+    no_mean = f"; no image is left, so there is no mean ({ABSENT})"
     return [
         f"{', '.join(titles)}: the means leave out {len(images)} of {num_images} images, on which "
         f"a method other than HR has no finite value: {some_names(images)}"
-        + (
-            ""
-            if len(images) < num_images
-            else f"; no image is left, so there is no mean ({ABSENT})"
-        )
+        + (no_mean if len(images) == num_images else "")
         for images, titles in measures.items()
     ]
 

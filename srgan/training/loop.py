@@ -257,7 +257,7 @@ class Loop:
         record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
         record |= compute_rates(
             self._patch_flops * self._config.batch.global_batch * self._totals.computed_steps,
-            uses["compute"] + uses["data_wait"],
+            uses,
             devices=self._strategy.num_replicas_in_sync,
             peak=device_peak_flops(self._config),
         )

@@ -112,20 +112,22 @@ class EpochTotals:
 
 
 def compute_rates(
-    flops: float, seconds: float, *, devices: int, peak: float | None
+    flops: float, uses: Mapping[str, float], *, devices: int, peak: float | None
 ) -> dict[str, float]:
     """TFLOP/s of a run, and MFU, the share of what its devices can do at most.
 
+    Both are over the seconds of the calls, waits for data included. There are none for an epoch of
+    one call, whose seconds are all start-up.
+
     Args:
         flops: Of an epoch's steps.
-        seconds: Of the calls, waits for data included: `compute` and `data_wait` of
-            `seconds_by_use`.
+        uses: Its `seconds_by_use`.
         devices: How many of them.
         peak: FLOP/s of each; None if it is not known.
     """
-    if seconds <= 0:
+    if uses["compute"] <= 0:
         return {}
-    rate = flops / seconds
+    rate = flops / (uses["compute"] + uses["data_wait"])
     rates = {"tflops_per_second": round(rate / 1e12, 4)}
     return rates | ({"mfu": round(rate / (devices * peak), 4)} if peak else {})
 

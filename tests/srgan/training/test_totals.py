@@ -58,10 +58,12 @@ def test_an_epoch_of_one_call_is_all_start_up():
 
 def test_rates_are_those_of_all_devices():
     """30 TFLOP in 2 s on two GPUs of 100 TFLOP/s."""
-    rates = compute_rates(30e12, 2, devices=2, peak=100e12)
+    uses = {"compute": 1.5, "data_wait": 0.5}
+    rates = compute_rates(30e12, uses, devices=2, peak=100e12)
     assert rates == {"tflops_per_second": 15, "mfu": 0.075}
-    assert compute_rates(30e12, 2, devices=2, peak=None) == {"tflops_per_second": 15}
-    assert compute_rates(30e12, 0, devices=1, peak=None) == {}  # an epoch of one call
+    assert compute_rates(30e12, uses, devices=2, peak=None) == {"tflops_per_second": 15}
+    one_call = {"compute": 0, "data_wait": 0.01}
+    assert compute_rates(30e12, one_call, devices=1, peak=None) == {}
 
 
 def test_an_epoch_that_an_older_version_began():
