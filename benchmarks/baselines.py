@@ -25,7 +25,10 @@ def main() -> None:
             with Path(out, "scores.csv").open() as file:
                 rows = list(csv.DictReader(file))
         result[benchmark.name] = {
-            row["method"]: {name: float(row[name]) for name in ("psnr_rgb", "psnr_y", "ssim_y")}
+            row["method"]: {
+                name: float(row[name]) if row[name] else None  # no image has a finite value
+                for name in ("psnr_rgb", "psnr_y", "ssim_y")
+            }
             for row in rows
             if row["method"] != "hr"
         }
