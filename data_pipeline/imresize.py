@@ -19,6 +19,9 @@ from data_pipeline.images import Image
 
 Kernel = Literal["matlab", "opencv"]
 
+# HR side / LR side: what data sets are prepared for, and generators built for.
+SCALES = (2, 3, 4, 8)
+
 # Samples per block of rows: the temporaries stay in a core's cache.
 _BLOCK_ELEMENTS = 1 << 16
 

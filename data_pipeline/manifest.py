@@ -48,6 +48,11 @@ class DataSettings(Record):
     stride: int
 
     @property
+    def train_kernel(self) -> Kernel | None:
+        """The kernel that made the training images' LR; None where LR files were given."""
+        return None if self.lr_source else self.kernel
+
+    @property
     def geometry(self) -> Geometry:
         """Patch sides in pixels."""
         return Geometry(self.patch_size, self.patch_size // self.scale)

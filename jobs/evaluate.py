@@ -8,14 +8,12 @@ import math
 import sys
 from typing import Any, get_args
 
-from data_pipeline.imresize import Kernel
+from data_pipeline.imresize import SCALES, Kernel
 from jobs.command import Parser, run
 from srgan.evaluation.alerts import JUDGED, Limit
-from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
+from srgan.evaluation.benchmark import Benchmark, data_benchmark, folder_benchmark
 from srgan.evaluation.evaluate import Limits, evaluate
-from srgan.evaluation.run_reader import open_run
-
-_SCALE = 4
+from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
 
 
 def _epoch_list(text: str) -> list[int]:
@@ -36,6 +34,16 @@ def _limit(text: str) -> Limit:
     if key not in JUDGED:
         raise argparse.ArgumentTypeError(f"{text}: METRIC is one of {', '.join(JUDGED)}")
     return Limit(key, number)
+
+
+def _benchmark(args: argparse.Namespace) -> Benchmark:
+    if args.data:
+        return data_benchmark(args.data, args.kernel)
+    run = open_run(args.run) if args.run else None
+    if run and not args.hr:
+        return data_benchmark(run.data_uri, args.kernel)
+    scale, kernel = folder_scale_and_kernel(run, args.scale, args.kernel)
+    return folder_benchmark(args.hr, args.lr, scale=scale, kernel=kernel)
 
 
 def main() -> None:
@@ -65,7 +73,14 @@ def main() -> None:
     parser.add_argument(
         "--kernel",
         choices=get_args(Kernel),
-        help="kernel of the bicubic baseline and of LR that is made (default: DATA's, else matlab)",
+        help="kernel of the bicubic baseline and of LR that is made (default: that of DATA, or of "
+        "the data set of --run; else matlab)",
+    )
+    parser.add_argument(
+        "--scale",
+        type=int,
+        choices=SCALES,
+        help="HR side / LR side of --hr (default: the scale of --run; without it 4)",
     )
     parser.add_argument(
         "--compare",
@@ -95,6 +110,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.lr and not args.hr:
         parser.error("--lr goes with --hr")
+    if args.scale and not args.hr:
+        parser.error("--scale goes with --hr")
     for option in ("epochs", "compare", "fail_below", "fail_drop", "drop_from"):
         if getattr(args, option) and not args.run:
             parser.error(f"--{option.replace('_', '-')} goes with --run")
@@ -104,14 +121,8 @@ def main() -> None:
         parser.error("pass --data or --hr, or a --run whose data set to score")
     if not (args.run or args.out):
         parser.error("pass --out: without --run there is no other place for the results")
-    kernel: Kernel | None = args.kernel
-    benchmark = (
-        folder_benchmark(args.hr, args.lr, scale=_SCALE, kernel=kernel or "matlab")
-        if args.hr
-        else data_benchmark(args.data or open_run(args.run).data_uri, kernel)
-    )
     summary = evaluate(
-        benchmark,
+        _benchmark(args),
         run_uri=args.run,
         out_uri=args.out,
         epochs=args.epochs,

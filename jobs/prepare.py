@@ -4,7 +4,7 @@ import argparse
 import typing
 from pathlib import PurePosixPath
 
-from data_pipeline.imresize import Kernel
+from data_pipeline.imresize import SCALES, Kernel
 from data_pipeline.manifest import DataSettings, require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import LocalStorage, open_file, open_storage
@@ -45,7 +45,9 @@ def _parser() -> Parser:
         "or s3:// prefix with the archives or their images",
     )
     parser.add_argument("--format", choices=typing.get_args(ShardFormat), default="arrow")
-    parser.add_argument("--scale", type=int, default=4, help="HR side / LR side (default: 4)")
+    parser.add_argument(
+        "--scale", type=int, choices=SCALES, default=4, help="HR side / LR side (default: 4)"
+    )
     parser.add_argument(
         "--kernel",
         choices=typing.get_args(Kernel),

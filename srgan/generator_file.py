@@ -5,10 +5,10 @@ from pathlib import Path
 
 import keras
 
-import srgan.networks  # noqa: F401  registers the layers that a generator's file names
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage
+from srgan.networks import scale_of  # its module registers the layers that a file names
 
 _FILE = "generator.keras"  # Keras requires this suffix
 
@@ -66,9 +66,15 @@ def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) 
     """Sets a generator's weights to those of a stored one; error messages call it `name`.
 
     Raises:
-        UserError: As `load_generator`, and if the stored generator has another size.
+        UserError: As `load_generator`, and if the stored generator has another scale or size.
     """
-    weights = load_generator(storage, key).get_weights()
+    stored = load_generator(storage, key)
+    if (scale := scale_of(stored)) != scale_of(generator):
+        raise UserError(
+            f"{name}: is a generator of x{scale}, and the data set has x{scale_of(generator)}; "
+            "pass another one"
+        )
+    weights = stored.get_weights()
     if [value.shape for value in weights] != [value.shape for value in generator.get_weights()]:
         raise UserError(
             f"{name}: is a generator of another size than the configuration's; set "

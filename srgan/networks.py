@@ -1,45 +1,69 @@
 """SRGAN's generator and discriminator (Ledig et al. 2017, figure 4) in plain Keras 3."""
 
+import math
 from typing import Any
 
 import keras
 from keras import layers, ops
 
+from data_pipeline.imresize import SCALES
+
 
 @keras.saving.register_keras_serializable("srgan")
 class PixelShuffle(layers.Layer):
-    """Sub-pixel rearrangement [N, h, w, 4C] -> [N, 2h, 2w, C] (Shi et al. 2016, eq. 4).
+    """Sub-pixel rearrangement [N, h, w, r * r * C] -> [N, r * h, r * w, C] (Shi et al. 2016, eq. 4).
 
     The channel order is that of TensorFlow's depth_to_space. `keras.ops.depth_to_space` is
     missing from the last Keras that runs on Python 3.10.
     """
 
+    def __init__(self, factor: int = 2, **options: Any) -> None:
+        """`factor` is r. Files of generators that do not name it have 2."""
+        super().__init__(**options)
+        self.factor = factor
+
     def call(self, x: Any) -> Any:
         """Rearranges channels into space."""
         batch, height, width, channels = ops.shape(x)
-        x = ops.reshape(x, (batch, height, width, 2, 2, channels // 4))
+        r, left = self.factor, channels // self.factor**2
+        x = ops.reshape(x, (batch, height, width, r, r, left))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-        return ops.reshape(x, (batch, 2 * height, 2 * width, channels // 4))
+        return ops.reshape(x, (batch, r * height, r * width, left))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Doubles height and width, divides the channels by four."""
+        """Multiplies height and width by r, divides the channels by its square."""
         batch, height, width, channels = input_shape
         assert channels is not None
-        return (batch, height and 2 * height, width and 2 * width, channels // 4)
+        r = self.factor
+        return (batch, height and r * height, width and r * width, channels // r**2)
+
+    def get_config(self) -> dict[str, Any]:
+        """What a file needs to make this layer again."""
+        return {**super().get_config(), "factor": self.factor}
 
 
 @keras.saving.register_keras_serializable("srgan")
 class ICNR(keras.initializers.GlorotUniform):
     """Initialises a convolution before PixelShuffle (Aitken et al. 2017, section 3.2).
 
-    The four channels that become neighbours have the same kernel. The network then begins with
+    The r * r channels that become neighbours have the same kernel. The network then begins with
     nearest-neighbour upscaling, without checkerboard artefacts.
     """
 
+    def __init__(self, factor: int = 2, seed: int | None = None) -> None:
+        """`factor` is PixelShuffle's r. Files of generators that do not name it have 2."""
+        super().__init__(seed=seed)
+        self.factor = factor
+
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """The kernel [k, k, in, 4C]: Glorot's for C channels, four times."""
-        kernel = super().__call__((*shape[:-1], shape[-1] // 4), dtype=dtype)
-        return ops.tile(kernel, (1, 1, 1, 4))
+        """The kernel [k, k, in, r * r * C]: Glorot's for C channels, r * r times."""
+        copies = self.factor**2
+        kernel = super().__call__((*shape[:-1], shape[-1] // copies), dtype=dtype)
+        return ops.tile(kernel, (1, 1, 1, copies))
+
+    def get_config(self) -> dict[str, Any]:
+        """What a file needs to make this initializer again."""
+        return {**super().get_config(), "factor": self.factor}
 
 
 def generator(
@@ -53,8 +77,10 @@ def generator(
 ) -> keras.Model:
     """SRResNet: residual blocks at LR size, then a sub-pixel stage for every factor of 2.
 
+    Scale 3 has one stage of factor 3 (as EDSR, Lim et al. 2017).
+
     Args:
-        scale: Super-resolution factor, a power of two.
+        scale: Super-resolution factor, one of `SCALES`.
         blocks: Residual blocks.
         filters: Feature maps.
         batch_norm: Batch normalisation.
@@ -65,10 +91,10 @@ def generator(
         A model from LR [N, h, w, 3] in [0, 1] to SR [N, h * scale, w * scale, 3] in [-1, 1].
 
     Raises:
-        ValueError: If scale is not a power of two.
+        ValueError: If it is another scale.
     """
-    if scale < 2 or scale & (scale - 1):
-        raise ValueError(f"the scale must be a power of two from 2, got {scale}")
+    if scale not in SCALES:
+        raise ValueError(f"the scale must be one of {SCALES}, got {scale}")
     norm = normalisation if batch_norm else None
     lr = keras.Input((None, None, 3), name="lr")
     x = features = _prelu(_conv(lr, filters, 9))
@@ -78,12 +104,18 @@ def generator(
         x = layers.Add()([x, block])
     x = _normalised(_conv(x, filters, 3), norm)
     x = layers.Add()([features, x])
-    for _ in range(scale.bit_length() - 1):
-        initializer = ICNR() if icnr else "glorot_uniform"
-        x = _prelu(PixelShuffle()(_conv(x, 4 * filters, 3, initializer=initializer)))
+    for factor in [3] if scale == 3 else [2] * (scale.bit_length() - 1):
+        initializer = ICNR(factor) if icnr else "glorot_uniform"
+        x = _conv(x, factor**2 * filters, 3, initializer=initializer)
+        x = _prelu(PixelShuffle(factor)(x))
     x = _conv(x, 3, 9)
     sr = layers.Activation("tanh", dtype=_output_dtype(), name="sr")(x)
     return keras.Model(lr, sr, name="generator")
+
+
+def scale_of(network: keras.Model) -> int:
+    """How many times a generator enlarges: the product of its sub-pixel stages' factors."""
+    return math.prod(layer.factor for layer in network.layers if isinstance(layer, PixelShuffle))
 
 
 def discriminator(

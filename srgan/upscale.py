@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from data_pipeline.images import Image
 from data_pipeline.platform.errors import UserError
-from srgan.networks import PixelShuffle
+from srgan.networks import PixelShuffle, scale_of
 
 Floats = npt.NDArray[np.float32]
 
-_TRUNK_TILE, _TAIL_TILE = 768, 128  # LR pixels a side
+_TRUNK_TILE = 768  # LR pixels a side
+_TAIL_TILE = 512  # HR pixels a side: they determine the memory, whatever the scale
 
 _POINTWISE = (
     keras.layers.InputLayer,
@@ -48,7 +49,8 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
             the network has layers that `srgan.networks` does not use.
     """
     pixels = lr.astype(np.float32) / 255
-    if max(lr.shape[:2]) <= _TAIL_TILE:
+    tail_tile = _TAIL_TILE // scale_of(generator)
+    if max(lr.shape[:2]) <= tail_tile:
         return _levels(_predict(generator, pixels))
     parts = _split(generator)
 
@@ -58,7 +60,7 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
             lambda part: _levels(_predict(parts.tail, part)),
             features,
             halo=parts.tail_radius,
-            side=_TAIL_TILE,
+            side=tail_tile,
         )
 
     halo = parts.trunk_radius + parts.tail_radius
@@ -134,7 +136,7 @@ def _split(generator: keras.Model) -> _Parts:
         elif isinstance(layer, PixelShuffle):
             if sizes[-1] == 1:
                 cut, trunk_radius = last_convolution.input, before
-            sizes.append(2 * sizes[-1])
+            sizes.append(layer.factor * sizes[-1])
         elif not isinstance(layer, _POINTWISE):
             kind = type(layer).__name__
             raise UserError(f"{generator.name}: has a layer {kind}: cannot upscale a large image")

@@ -9,6 +9,7 @@ the bytes do not depend on the number of workers or on the order in which they f
 import logging
 from collections.abc import Sequence
 
+from data_pipeline.imresize import SCALES
 from data_pipeline.manifest import (
     FORMAT_VERSION,
     DataSettings,
@@ -77,8 +78,8 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
 
 
 def _check_settings(settings: DataSettings) -> None:
-    if settings.scale < 2:
-        raise UserError(f"--scale {settings.scale}: must be 2 or more")
+    if settings.scale not in SCALES:
+        raise UserError(f"--scale {settings.scale}: must be one of {', '.join(map(str, SCALES))}")
     for option, value in (("--patch-size", settings.patch_size), ("--stride", settings.stride)):
         if value < settings.scale or value % settings.scale:
             raise UserError(f"{option} {value}: must be a multiple of the scale {settings.scale}")

@@ -17,7 +17,7 @@ from srgan.evaluation.results import (
     write_comparison,
     write_results,
 )
-from srgan.evaluation.run_reader import find_generators, open_run
+from srgan.evaluation.run_reader import TrainingRun, find_generators, open_run
 from srgan.evaluation.score_files import BASELINES, read_score_files
 from srgan.evaluation.score_jobs import score_missing
 from srgan.evaluation.table import TableRun, epochs_of
@@ -76,7 +76,7 @@ def evaluate(
     Raises:
         UserError: If an image, a generator or an epoch is missing or wrong, or the results in
             `out_uri` were made by another protocol. What could be scored is kept, is in the
-            tables, and is judged.
+            tables, and is judged. If a run has another scale than the images, nothing is scored.
         JobFailedError: If workers fail again and again; what could be scored is kept likewise.
     """
     if out_uri is None and run_uri is None:
@@ -92,6 +92,8 @@ def evaluate(
     reference = None
     if limits.reference:
         reference = _open_evaluation(benchmark, limits.reference, out_uri, is_first=False)
+    for one in filter(None, [*evaluations, reference]):
+        _check_scale_and_kernel(benchmark, one.run, is_first=one is evaluations[0])
     for one in evaluations:
         _check_epochs(one, epochs)
     first, problem = _evaluate_one(benchmark, evaluations[0], epochs)
@@ -156,6 +158,30 @@ def _open_evaluation(
         out = open_storage(f"{run.storage.uri}/evaluation/{benchmark.name}")
     generators = {one.name: one for one in find_generators(run)} if run else {}
     return RunEvaluation(name, out, run, generators, {}, {})
+
+
+def _check_scale_and_kernel(
+    benchmark: Benchmark, run: TrainingRun | None, *, is_first: bool
+) -> None:
+    """Refuses images of another scale than the run's; warns of another kernel."""
+    if run is None:
+        return
+    if run.scale not in (None, benchmark.scale):
+        fix = (
+            f"pass a data set of x{run.scale}, or HR images by --hr" if is_first else "leave it out"
+        )
+        raise UserError(
+            f"{run.storage.uri}: is a run of x{run.scale}, and the images of {benchmark.name} are "
+            f"scored at x{benchmark.scale}; {fix}"
+        )
+    if run.kernel not in (None, benchmark.kernel):
+        _log.warning(
+            "%s: was trained on LR of the kernel %s, and %s is scored with the kernel %s",
+            run.storage.uri,
+            run.kernel,
+            benchmark.name,
+            benchmark.kernel,
+        )
 
 
 def _check_epochs(evaluation: RunEvaluation, epochs: Sequence[int] | None) -> None:

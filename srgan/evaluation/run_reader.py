@@ -1,9 +1,15 @@
 """The RUN that an evaluation reads: its settings and the generators that it has so far."""
 
+import io
 import json
+import logging
+import math
+import zipfile
 from typing import Any, NamedTuple
 
-from data_pipeline.platform.errors import UserError
+from data_pipeline.imresize import Kernel
+from data_pipeline.manifest import read_manifest
+from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage, in_threads, open_storage
 from srgan.config import Config, VggName, needed_extractors
@@ -22,6 +28,9 @@ from srgan.run_layout import (
 )
 
 
+_log = logging.getLogger(__name__)
+
+
 class TrainingRun(NamedTuple):
     """A RUN, which may still be training.
 
@@ -29,6 +38,8 @@ class TrainingRun(NamedTuple):
         storage: Where it is.
         config: Its configuration.
         data_uri: The data set that it is trained on.
+        scale: HR side over LR side there; None if nothing tells it.
+        kernel: The kernel that made its LR there; None if nothing tells it, or LR files were given.
         identity: sha256 of all settings that a run never changes. It tells runs apart and does not
             depend on where they lie.
         extractors: The VGG features that it has weights for.
@@ -38,6 +49,8 @@ class TrainingRun(NamedTuple):
     storage: Storage
     config: Config
     data_uri: str
+    scale: int | None
+    kernel: Kernel | None
     identity: str
     extractors: tuple[VggName, ...]
     vgg_sha256: str
@@ -77,14 +90,84 @@ def open_run(uri: str) -> TrainingRun:
     settings = json.dumps(fixed_settings(config)) + data_set["manifest_sha256"]
     names = tuple(needed_extractors(config))
     has_vgg = bool(names) and run.size(VGG_KEY) is not None
+    scale, kernel = _scale_and_kernel(run, data_set)
     return TrainingRun(
         storage=run,
         config=config,
         data_uri=data_set["uri"],
+        scale=scale,
+        kernel=kernel,
         identity=sha256_hex(settings.encode()),
         extractors=names if has_vgg else (),
         vgg_sha256=sha256_hex(run.read(VGG_KEY)) if has_vgg else "none",
     )
+
+
+def _scale_and_kernel(run: Storage, data_set: dict[str, Any]) -> tuple[int | None, Kernel | None]:
+    """Those that RUN notes. A run of an older version notes none.
+
+    Then its data set tells them, if it is there and is still the same. Without it a generator
+    tells the scale, and nothing tells the kernel.
+    """
+    if "scale" in data_set:
+        return data_set["scale"], data_set["kernel"]
+    try:
+        manifest = read_manifest(open_storage(data_set["uri"]))
+    except (UserError, JobFailedError, OSError) as error:
+        _log.info("%s: does not read: %s", data_set["uri"], error)
+        manifest = None
+    if manifest and manifest.sha256() == data_set["manifest_sha256"]:
+        return manifest.settings.scale, manifest.settings.train_kernel
+    files = (run.read(item.key) for item in run.list(GENERATORS))
+    return next(filter(None, map(_stored_scale, files)), None), None
+
+
+def _stored_scale(file: bytes) -> int | None:
+    """How many times a generator's file enlarges; None for a file that is damaged.
+
+    Without Keras, which would open GPUs to build the network. See `srgan.networks.scale_of`.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(file)) as archive:
+            layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    except (zipfile.BadZipFile, ValueError, KeyError, TypeError):
+        return None
+    stages = (layer["config"] for layer in layers if layer["class_name"] == "PixelShuffle")
+    return math.prod(stage.get("factor", 2) for stage in stages)
+
+
+def folder_scale_and_kernel(
+    run: TrainingRun | None, scale: int | None, kernel: Kernel | None
+) -> tuple[int, Kernel]:
+    """The scale and the kernel by which a folder of images is scored: the run's own.
+
+    Args:
+        run: RUN; None for the baselines alone, whose defaults are 4 and `matlab`.
+        scale: What the user asks for, if anything.
+        kernel: Likewise. It may differ from the run's.
+
+    Raises:
+        UserError: If the user asks for another scale than the run's, or nothing tells it.
+    """
+    if run is None:
+        return scale or 4, kernel or "matlab"
+    if scale and run.scale and scale != run.scale:
+        raise UserError(
+            f"--scale {scale}: {run.storage.uri} is a run of x{run.scale}; leave --scale out"
+        )
+    if not (known := run.scale or scale):
+        raise UserError(
+            f"{run.storage.uri}: has no generator yet, and its data set {run.data_uri} is gone or "
+            "another one now, so its scale is not known; pass --scale"
+        )
+    if not (kernel or run.kernel):
+        _log.warning(
+            "%s: the kernel of its LR is not known, since its data set %s is gone, is another one "
+            "now, or was given LR files; matlab is used; --kernel chooses another",
+            run.storage.uri,
+            run.data_uri,
+        )
+    return known, kernel or run.kernel or "matlab"
 
 
 def find_generators(run: TrainingRun) -> list[GeneratorFile]:

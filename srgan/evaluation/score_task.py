@@ -175,6 +175,6 @@ def _weights(run_uri: str, file: GeneratorFile, settings: GeneratorConfig, scale
     if architecture(stored) != architecture(_network(settings, scale)):
         raise UserError(
             f"{run.uri}/{file.key}: is not the generator of {CONFIG_KEY} for images x{scale}; put "
-            "back the file that jobs.train wrote, or pass images of its scale"
+            "back the file that jobs.train wrote"
         )
     return list(stored.get_weights())

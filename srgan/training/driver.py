@@ -4,7 +4,9 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
+from data_pipeline.imresize import SCALES
 from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.platform.cluster import ray_session
@@ -80,8 +82,8 @@ def train(
             if config.initial_generator and not position:
                 run.write(INITIAL_KEY, _read_initial(config.initial_generator))
             run.write(CONFIG_KEY, dump_config(config).encode())
-            identity = _identity(data, manifest)
-            run.write(DATASET_KEY, json.dumps(identity, indent=1).encode())
+            data_set = _data_set(data, manifest)
+            run.write(DATASET_KEY, json.dumps(data_set, indent=1).encode())
             run.delete_partial()
             arguments = {
                 "config": config,
@@ -132,7 +134,7 @@ def check_run(
             )
     position = newest_position(run)
     if position or read_metrics(run):
-        _check_same_run(run, config, _identity(data, manifest))
+        _check_same_run(run, config, _data_set(data, manifest))
     if position:
         _check_position(run, position, phases)
     else:
@@ -140,8 +142,14 @@ def check_run(
     return phases, position
 
 
-def _identity(data: Storage, manifest: Manifest) -> dict[str, str]:
-    return {"uri": data.uri, "manifest_sha256": manifest.sha256()}
+def _data_set(data: Storage, manifest: Manifest) -> dict[str, Any]:
+    """What RUN notes of DATA. The sha256 alone tells data sets apart; the rest is for evaluation."""
+    return {
+        "uri": data.uri,
+        "manifest_sha256": manifest.sha256(),
+        "scale": manifest.settings.scale,
+        "kernel": manifest.settings.train_kernel,
+    }
 
 
 def _read_initial(uri: str) -> bytes:
@@ -158,13 +166,15 @@ def _read_initial(uri: str) -> bytes:
 
 def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
     settings, batch = manifest.settings, config.batch
-    if settings.scale & (settings.scale - 1):
+    if settings.scale not in SCALES:
         raise UserError(
-            f"{data.uri}: has scale {settings.scale}; the generator needs a power of two"
+            f"{data.uri}: has scale {settings.scale}, and the generator has only "
+            f"{', '.join(map(str, SCALES))}; prepare the data set again with one of these"
         )
-    if batch.hr_crop % settings.scale:
+    if rest := batch.hr_crop % settings.scale:
         raise UserError(
-            f"batch.hr_crop {batch.hr_crop}: must be a multiple of the scale {settings.scale}"
+            f"batch.hr_crop {batch.hr_crop}: must be a multiple of {settings.scale}, the scale of "
+            f"{data.uri}; set it to {batch.hr_crop - rest} or {batch.hr_crop - rest + settings.scale}"
         )
     if batch.hr_crop > settings.patch_size:
         raise UserError(
@@ -180,7 +190,7 @@ def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
         )
 
 
-def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> None:
+def _check_same_run(run: Storage, config: Config, data_set: dict[str, Any]) -> None:
     if run.size(CONFIG_KEY) is not None:
         old = parse_config(run.read(CONFIG_KEY).decode(), f"{run.uri}/{CONFIG_KEY}")
         if differences := differing_keys(old, config):
@@ -190,9 +200,9 @@ def _check_same_run(run: Storage, config: Config, identity: dict[str, str]) -> N
             )
     if run.size(DATASET_KEY) is not None:
         known = json.loads(run.read(DATASET_KEY))
-        if known["manifest_sha256"] != identity["manifest_sha256"]:
+        if known["manifest_sha256"] != data_set["manifest_sha256"]:
             raise UserError(
-                f"{run.uri}: was begun with the data set {known['uri']}, and {identity['uri']} "
+                f"{run.uri}: was begun with the data set {known['uri']}, and {data_set['uri']} "
                 "has another manifest; choose another --run"
             )
 
