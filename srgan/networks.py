@@ -11,8 +11,9 @@ from data_pipeline.imresize import SCALES
 
 @keras.saving.register_keras_serializable("srgan")
 class PixelShuffle(layers.Layer):
-    """Sub-pixel rearrangement [N, h, w, r * r * C] -> [N, r * h, r * w, C] (Shi et al. 2016, eq. 4).
+    """Sub-pixel rearrangement [N, h, w, r * r * C] -> [N, r * h, r * w, C].
 
+    Shi et al. 2016, eq. 4.
     The channel order is that of TensorFlow's depth_to_space. `keras.ops.depth_to_space` is
     missing from the last Keras that runs on Python 3.10.
     """

@@ -27,7 +27,6 @@ from srgan.run_layout import (
     phase_generator_key,
 )
 
-
 _log = logging.getLogger(__name__)
 
 
@@ -133,7 +132,7 @@ def _stored_scale(file: bytes) -> int | None:
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError):
         return None
     stages = (layer["config"] for layer in layers if layer["class_name"] == "PixelShuffle")
-    return math.prod(stage.get("factor", 2) for stage in stages)
+    return math.prod(int(stage.get("factor", 2)) for stage in stages)
 
 
 def folder_scale_and_kernel(

@@ -143,7 +143,7 @@ def check_run(
 
 
 def _data_set(data: Storage, manifest: Manifest) -> dict[str, Any]:
-    """What RUN notes of DATA. The sha256 alone tells data sets apart; the rest is for evaluation."""
+    """What RUN notes of DATA. The sha256 alone tells whether it is the same."""
     return {
         "uri": data.uri,
         "manifest_sha256": manifest.sha256(),
@@ -171,10 +171,10 @@ def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
             f"{data.uri}: has scale {settings.scale}, and the generator has only "
             f"{', '.join(map(str, SCALES))}; prepare the data set again with one of these"
         )
-    if rest := batch.hr_crop % settings.scale:
+    if batch.hr_crop % settings.scale:
         raise UserError(
-            f"batch.hr_crop {batch.hr_crop}: must be a multiple of {settings.scale}, the scale of "
-            f"{data.uri}; set it to {batch.hr_crop - rest} or {batch.hr_crop - rest + settings.scale}"
+            f"batch.hr_crop {batch.hr_crop}: must be a multiple of the scale {settings.scale} of "
+            f"{data.uri}; set it to {batch.hr_crop + -batch.hr_crop % settings.scale}"
         )
     if batch.hr_crop > settings.patch_size:
         raise UserError(
