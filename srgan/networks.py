@@ -51,9 +51,9 @@ class ICNR(keras.initializers.GlorotUniform):
     nearest-neighbour upscaling, without checkerboard artefacts.
     """
 
-    def __init__(self, factor: int = 2, seed: int | None = None) -> None:
+    def __init__(self, factor: int = 2, **options: Any) -> None:
         """`factor` is PixelShuffle's r. Files of generators that do not name it have 2."""
-        super().__init__(seed=seed)
+        super().__init__(**options)
         self.factor = factor
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:

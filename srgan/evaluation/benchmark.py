@@ -192,7 +192,7 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
     Args:
         hr_uri: The folder.
         lr_uri: The folder of their LR images, which have the same names, with or without the usual
-            suffix: 0801x4.png belongs to 0801.png. None makes LR from HR.
+            suffix: at scale 4, 0801x4.png belongs to 0801.png. None makes LR from HR.
         scale: HR side over LR side.
         kernel: The kernel of the bicubic baseline and of LR that is made.
 

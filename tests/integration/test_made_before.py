@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,9 @@ import pytest
 from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
+from srgan.evaluation.run_reader import open_run
+from srgan.generator_file import architecture, load_generator
+from srgan.networks import generator
 from tests.conftest import ROOT
 from tests.data_pipeline.prepare.test_build import contents
 from tests.integration.jobs import finish, last_step, records
@@ -49,6 +53,26 @@ def test_both_formats_hold_the_same_patches(made):
     for pair, other_pair in zip(arrow, tfrecord, strict=True):
         for image, other in zip(pair, other_pair, strict=True):
             np.testing.assert_array_equal(image, other)
+
+
+def test_a_generator_is_the_network_of_its_configuration(made):
+    """Its file names no factor of the sub-pixel stages, which were all 2."""
+    run = open_run(str(made / "run"))
+    for key in ("generators/pretrain.keras", "generators/epoch-0001.keras"):
+        network = generator(scale=4, **run.config.generator.model_dump())
+        assert architecture(load_generator(run.storage, key)) == architecture(network)
+
+
+@pytest.mark.parametrize(("data", "kernel"), [("arrow", "matlab"), ("gone", None)])
+def test_a_run_has_the_scale_and_kernel_of_its_data_set(data, kernel, made, tmp_path):
+    """It notes neither. Without its data set the generators tell the scale."""
+    shutil.copytree(made / "run", tmp_path / "run")
+    noted = tmp_path / "run/dataset.json"
+    noted.write_text(noted.read_text().replace("/data/arrow", str(made / data)))
+    run = open_run(str(tmp_path / "run"))
+    assert (run.scale, run.kernel) == (4, kernel)
+    identity = json.loads((made / "run/evaluation/arrow/protocol.json").read_text())["runs"]
+    assert run.identity == identity["run"]["run sha256"]
 
 
 class Continued(NamedTuple):

@@ -64,6 +64,35 @@ def test_prepare_wrong_arguments(command, tmp_path):
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("scale", ["1", "5", "6", "16", "-4", "0", "4.5", "four", ""])
+@pytest.mark.parametrize("source", ["div2k", "/no/such/folder"])
+def test_prepare_for_a_scale_that_no_generator_has(command, tmp_path, source, scale):
+    """Before the source is looked at."""
+    result = command(prepare, "--source", source, "--out", tmp_path / "x", "--scale", scale)
+    assert_refused(result, "argument --scale: invalid", scale)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (3, "batch.hr_crop 32: must be a multiple of the scale 3 of {data}; set it to 33"),
+        (16, "{data}: has scale 16, and the generator has only 2, 3, 4, 8; prepare the data set"),
+    ],
+)
+def test_train_at_a_scale_that_does_not_fit(command, tmp_path, small_data, scale, message):
+    """As older versions prepared it, too."""
+    manifest = require_manifest(open_storage(str(small_data)))
+    settings = manifest.settings.model_copy(update={"scale": scale})
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    changed = manifest.model_copy(update={"settings": settings})
+    (data / "manifest.json").write_bytes(changed.to_json())
+    given = ["--config", DEMO, "--data", data, "--run", run, "--set", "batch.hr_crop=32"]
+    assert_refused(command(train, *given), message.format(data=data))
+    assert files(tmp_path) == ["data"]
+
+
 @pytest.mark.parametrize(
     ("data", "settings", "messages"),
     [
@@ -118,6 +147,10 @@ def test_evaluate_wrong_arguments(command, tmp_path, photos, small_data):
     assert_refused(command(evaluate, "--hr", photos), "pass --out: without --run there")
     result = command(evaluate, "--data", small_data, "--lr", photos, "--out", tmp_path / "x")
     assert_refused(result, "--lr goes with --hr")
+    result = command(evaluate, "--data", small_data, "--scale", 4, "--out", tmp_path / "x")
+    assert_refused(result, "--scale goes with --hr")
+    result = command(evaluate, "--hr", photos, "--scale", 5, "--out", tmp_path / "x")
+    assert_refused(result, "argument --scale: invalid choice: 5")
     result = command(evaluate, "--data", photos, "--out", tmp_path / "x")
     assert_refused(result, "holds no manifest.json")
     result = command(evaluate, "--data", small_data, "--run", tmp_path / "none")

@@ -19,6 +19,9 @@ def test_a_patch_of_96_pixels_with_the_papers_networks():
     expected = convolution(24, 9, 3, 64) + blocks + stages + convolution(96, 9, 64, 3)
     of_generator = forward_flops(generator(), 24, 24)
     assert of_generator == expected
+    stage = convolution(24, 3, 64, 9 * 64)
+    of_x3 = convolution(24, 9, 3, 64) + blocks + stage + convolution(72, 9, 64, 3)
+    assert forward_flops(generator(scale=3), 24, 24) == of_x3
     widths = [(96, 3, 64), (48, 64, 64), (48, 64, 128), (24, 128, 128), (24, 128, 256)]
     widths += [(12, 256, 256), (12, 256, 512), (6, 512, 512)]
     expected = sum(convolution(side, 3, *channels) for side, *channels in widths)

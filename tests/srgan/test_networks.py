@@ -1,9 +1,13 @@
+import re
+import zipfile
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from srgan.networks import ICNR, PixelShuffle, discriminator, generator
+from srgan.generator_file import architecture
+from srgan.networks import ICNR, PixelShuffle, discriminator, generator, scale_of
 
 
 def test_paper_generator():
@@ -24,12 +28,26 @@ def test_paper_generator():
     assert float(keras.ops.max(keras.ops.abs(sr))) <= 1
 
 
-def test_generator_without_batch_norm_and_other_scales():
-    network = generator(scale=2, blocks=2, filters=8, batch_norm=False)
+def test_generator_without_batch_norm():
+    network = generator(blocks=2, filters=8, batch_norm=False)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers)
-    assert network(np.zeros((1, 5, 4, 3), np.float32)).shape == (1, 10, 8, 3)
-    with pytest.raises(ValueError, match="power of two"):
-        generator(scale=3)
+
+
+@pytest.mark.parametrize(("scale", "factors"), [(2, [2]), (3, [3]), (4, [2, 2]), (8, [2, 2, 2])])
+def test_sub_pixel_stages_of_each_scale(scale, factors):
+    network = generator(scale=scale, blocks=1, filters=4)
+    stages = [layer for layer in network.layers if isinstance(layer, PixelShuffle)]
+    assert [stage.factor for stage in stages] == factors
+    assert [stage.input.shape[-1] for stage in stages] == [4 * factor**2 for factor in factors]
+    assert scale_of(network) == scale
+    assert network.output_shape == (None, None, None, 3)
+    assert network(np.zeros((1, 5, 4, 3), np.float32)).shape == (1, 5 * scale, 4 * scale, 3)
+
+
+@pytest.mark.parametrize("scale", [-4, 0, 1, 5, 6, 16])
+def test_another_scale_is_refused(scale):
+    with pytest.raises(ValueError, match=rf"one of \(2, 3, 4, 8\), got {scale}"):
+        generator(scale=scale)
 
 
 def test_paper_discriminator():
@@ -53,9 +71,19 @@ def test_small_discriminator():
     assert network(np.zeros((1, 32, 32, 3), np.float32)).shape == (1, 1)
 
 
-def test_pixel_shuffle_is_depth_to_space():
-    x = np.random.default_rng(0).random((2, 3, 5, 12), np.float32)
-    np.testing.assert_array_equal(PixelShuffle()(x), tf.nn.depth_to_space(x, 2))
+@pytest.mark.parametrize("factor", [2, 3])
+def test_pixel_shuffle_is_depth_to_space(factor):
+    """Pixel (r * y + i, r * x + j) has the channels from (r * i + j) * C on of LR's (y, x)."""
+    x = np.random.default_rng(0).random((2, 3, 5, 2 * factor**2), np.float32)
+    found = np.asarray(PixelShuffle(factor)(x))
+    np.testing.assert_array_equal(found, tf.nn.depth_to_space(x, factor))
+    for row, column in np.ndindex(factor, factor):
+        first = 2 * (factor * row + column)
+        np.testing.assert_array_equal(
+            found[:, row::factor, column::factor], x[..., first : first + 2]
+        )
+    assert PixelShuffle(factor).compute_output_shape(x.shape) == found.shape
+    assert PixelShuffle().factor == 2
 
 
 def test_output_stays_float32_in_mixed_precision():
@@ -68,26 +96,48 @@ def test_output_stays_float32_in_mixed_precision():
     assert network.layers[1].compute_dtype == "bfloat16"
 
 
-@pytest.mark.parametrize("icnr", [False, True])
-def test_a_saved_generator_loads_in_safe_mode(icnr, tmp_path):
-    network = generator(blocks=1, filters=4, icnr=icnr)
+@pytest.mark.parametrize(("scale", "icnr"), [(4, False), (4, True), (3, True)])
+def test_a_saved_generator_loads_in_safe_mode(scale, icnr, tmp_path):
+    network = generator(scale=scale, blocks=1, filters=4, icnr=icnr)
     network.save(tmp_path / "g.keras")
     loaded = keras.saving.load_model(tmp_path / "g.keras", safe_mode=True)
     lr = np.random.default_rng(0).random((1, 7, 8, 3), np.float32)
     np.testing.assert_array_equal(loaded(lr), network(lr))
 
 
-def test_icnr_begins_as_nearest_neighbour_upscaling():
-    """The first sub-pixel stage of a new network makes blocks of 2x2 equal values."""
-    network = generator(scale=2, blocks=1, filters=8, batch_norm=False, icnr=True)
+@pytest.mark.parametrize("icnr", [False, True])
+def test_a_generator_of_older_versions_loads(icnr, tmp_path):
+    """Their files name no factor."""
+    network = generator(blocks=1, filters=4, icnr=icnr)
+    network.save(tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        for name in new.namelist():
+            data, count = re.subn(rb'"factor": 2(, )?', b"", new.read(name))
+            assert count == (2 + 2 * icnr if name == "config.json" else 0)
+            old.writestr(name, data.replace(b", }", b"}"))
+    loaded = keras.saving.load_model(tmp_path / "old.keras", safe_mode=True)
+    assert architecture(loaded) == architecture(network)
+    lr = np.random.default_rng(0).random((1, 7, 8, 3), np.float32)
+    np.testing.assert_array_equal(loaded(lr), network(lr))
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_icnr_begins_as_nearest_neighbour_upscaling(factor):
+    """The first sub-pixel stage of a new network makes squares of equal values."""
+    network = generator(scale=factor, blocks=1, filters=8, batch_norm=False, icnr=True)
     shuffle = next(layer for layer in network.layers if isinstance(layer, PixelShuffle))
     features = keras.Model(network.input, shuffle.output)
     found = np.asarray(features(np.random.default_rng(1).random((1, 5, 6, 3), np.float32)))
     assert found.std() > 1e-3
-    np.testing.assert_array_equal(found, found[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2))
+    corners = found[:, ::factor, ::factor]
+    np.testing.assert_array_equal(found, corners.repeat(factor, axis=1).repeat(factor, axis=2))
 
 
-def test_icnr_draws_as_glorot_does_for_the_channels_that_remain():
-    kernel = np.asarray(ICNR(seed=3)((3, 3, 16, 64), dtype="float32"))
+@pytest.mark.parametrize(("options", "copies"), [({}, 4), ({"factor": 3}, 9)])
+def test_icnr_draws_as_glorot_does_for_the_channels_that_remain(options, copies):
+    kernel = np.asarray(ICNR(**options, seed=3)((3, 3, 16, 16 * copies), dtype="float32"))
     expected = np.asarray(keras.initializers.GlorotUniform(seed=3)((3, 3, 16, 16)))
-    np.testing.assert_array_equal(kernel, np.tile(expected, (1, 1, 1, 4)))
+    np.testing.assert_array_equal(kernel, np.tile(expected, (1, 1, 1, copies)))

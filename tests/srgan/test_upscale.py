@@ -21,12 +21,19 @@ def test_the_weights_of_a_stored_generator_are_taken_over(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_a_generator_of_another_size_is_refused_and_changes_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        ({"filters": 8}, "is a generator of another size than the"),
+        ({"filters": 4, "scale": 2}, "is a generator of x2, and the data set has x4; pass another"),
+    ],
+)
+def test_a_generator_that_does_not_fit_is_refused_and_changes_nothing(stored, message, tmp_path):
     storage = open_storage(str(tmp_path))
-    save_generator(generator(blocks=1, filters=8), storage, "g.keras")
+    save_generator(generator(blocks=1, **stored), storage, "g.keras")
     other = generator(blocks=1, filters=4)
     before = other.get_weights()
-    with pytest.raises(UserError, match=r"run/g\.keras: is a generator of another size than the"):
+    with pytest.raises(UserError, match=rf"run/g\.keras: {message}"):
         load_weights(other, storage, "g.keras", "run/g.keras")
     for one, two in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
@@ -44,13 +51,13 @@ def test_super_resolve_rounds_to_the_nearest_level():
     np.testing.assert_array_equal(sr, expected)
 
 
-def network_in(dtype: str) -> keras.Model:
+def network_in(dtype: str, scale: int) -> keras.Model:
     """A generator with batch normalisation that sees 10 LR pixels far; the same in each dtype."""
     keras.utils.set_random_seed(1)
-    weights = generator(blocks=1, filters=8).get_weights()
+    weights = generator(scale=scale, blocks=1, filters=8).get_weights()
     keras.config.set_dtype_policy(dtype)
     try:
-        network = generator(blocks=1, filters=8)
+        network = generator(scale=scale, blocks=1, filters=8)
     finally:
         keras.config.set_dtype_policy("float32")
     network.set_weights(weights)
@@ -61,8 +68,18 @@ def network_in(dtype: str) -> keras.Model:
     return network
 
 
-@pytest.mark.parametrize("shape", [(300, 451), (96, 300), (129, 64)])
-def test_tiles_equal_the_whole_image(shape, monkeypatch):
+@pytest.mark.parametrize(
+    ("scale", "shape"),
+    [
+        (2, (129, 150)),
+        (3, (140, 131)),
+        (4, (300, 451)),
+        (4, (96, 300)),
+        (4, (129, 64)),
+        (8, (131, 60)),
+    ],
+)
+def test_tiles_equal_the_whole_image(scale, shape, monkeypatch):
     """In float64, before levels are rounded: there no seam hides behind the rounding of sums.
 
     1e-6 holds on every machine: a running error analysis of this network (Higham 2002, section
@@ -74,14 +91,15 @@ def test_tiles_equal_the_whole_image(shape, monkeypatch):
     """
     lr = photograph("chelsea.png")[: shape[0], : shape[1]]
     monkeypatch.setattr("srgan.upscale._TRUNK_TILE", 128)
-    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 48)
-    levels = super_resolve(network_in("float32"), lr)
+    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 48 * scale)
+    levels = super_resolve(network_in("float32", scale), lr)
     monkeypatch.setattr("srgan.upscale._levels", lambda sr: sr)
-    network = network_in("float64")
+    network = network_in("float64", scale)
     tiled = super_resolve(network, lr)
-    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 1000)
+    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 1000 * scale)
     whole = super_resolve(network, lr)
     assert whole.dtype == np.float64
+    assert whole.shape == (scale * shape[0], scale * shape[1], 3)
     assert levels.std() > 5
     assert np.abs(tiled - whole).max() < 1e-6
     assert np.abs(levels - (whole + 1) * 127.5).max() < 0.51
@@ -116,4 +134,4 @@ def test_a_large_image_and_an_unknown_layer_are_refused():
     image = keras.Input((None, None, 3))
     network = keras.Model(image, keras.layers.Rescaling(2, -1)(image), name="other")
     with pytest.raises(UserError, match="other: has a layer Rescaling: cannot upscale a large"):
-        super_resolve(network, np.zeros((129, 8, 3), np.uint8))
+        super_resolve(network, np.zeros((513, 8, 3), np.uint8))

@@ -484,7 +484,7 @@ def test_another_command_that_finishes_meanwhile_does_no_harm(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": 1}, "--scale 1: must be 2 or more"),
+        ({"scale": 1}, "--scale 1: must be one of 2, 3, 4, 8"),
         ({"patch_size": 50}, "--patch-size 50: must be a multiple of the scale 4"),
         ({"stride": 0}, "--stride 0: must be a multiple of the scale 4"),
     ],

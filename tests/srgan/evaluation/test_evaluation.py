@@ -464,6 +464,41 @@ def test_runs_are_compared_in_one_table(benchmark, run, tmp_path):
     assert b"other SRGAN 1" in out.read("report.html")
 
 
+@pytest.fixture
+def of_scale_2(tmp_path):
+    """URI of a RUN without generators, of scale 2 and OpenCV's kernel."""
+    run, _ = gan_run(str(tmp_path / "two"), last_epoch=0)
+    run.delete("generators/pretrain.keras")
+    data_set = b'{"uri": "somewhere", "manifest_sha256": "abc", "scale": 2, "kernel": "opencv"}'
+    run.write("dataset.json", data_set)
+    return run.uri
+
+
+def test_images_of_another_scale_are_refused_before_anything_is_scored(benchmark, run, of_scale_2):
+    drop = [Limit("psnr_y", 1)]
+    for first, options, fix in (
+        (of_scale_2, {}, "pass a data set of x2, or HR images by --hr"),
+        (run.uri, {"compare": [of_scale_2]}, "leave it out"),
+        (run.uri, {"limits": Limits(drop=drop, reference=of_scale_2)}, "leave it out"),
+    ):
+        with pytest.raises(UserError) as error:
+            evaluated(benchmark, open_storage(first), **options)
+        assert str(error.value) == (
+            f"{of_scale_2}: is a run of x2, and the images of small are scored at x4; {fix}"
+        )
+        assert not open_storage(first).list("evaluation")
+
+
+def test_a_kernel_that_is_not_the_runs_is_told_once(small_data, photos, of_scale_2, caplog):
+    folder = folder_benchmark(str(photos), None, scale=2, kernel="matlab")
+    evaluated(folder, open_storage(of_scale_2))
+    (record,) = (record for record in caplog.records if "kernel" in record.getMessage())
+    assert record.getMessage() == (
+        f"{of_scale_2}: was trained on LR of the kernel opencv, and photos is scored with the "
+        "kernel matlab"
+    )
+
+
 def test_limits_are_told_after_everything_is_written(benchmark, evaluated_run):
     out = results(evaluated_run)
     first, second = (float(row["srgan"]) for row in rows(out, "psnr.csv"))
