@@ -7,7 +7,7 @@ import math
 import zipfile
 from typing import Any, NamedTuple
 
-from data_pipeline.imresize import Kernel
+from data_pipeline.imresize import SCALES, Kernel
 from data_pipeline.manifest import read_manifest
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.hashing import sha256_hex
@@ -77,7 +77,7 @@ def open_run(uri: str) -> TrainingRun:
     """Opens a RUN.
 
     Raises:
-        UserError: If there is no RUN, or its configuration is wrong.
+        UserError: If there is no RUN, its configuration is wrong, or its scale is not supported.
     """
     run = open_storage(uri)
     try:
@@ -90,6 +90,11 @@ def open_run(uri: str) -> TrainingRun:
     names = tuple(needed_extractors(config))
     has_vgg = bool(names) and run.size(VGG_KEY) is not None
     scale, kernel = _scale_and_kernel(run, data_set)
+    if scale not in (None, *SCALES):
+        raise UserError(
+            f"{run.uri}: is a run of x{scale}; this version has generators only of "
+            f"x{', x'.join(map(str, SCALES))}; use the version that made it"
+        )
     return TrainingRun(
         storage=run,
         config=config,

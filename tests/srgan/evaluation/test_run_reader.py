@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from data_pipeline.manifest import require_manifest
+from data_pipeline.manifest import FORMAT_VERSION, MANIFEST_KEY, Manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
-from data_pipeline.prepare.build import prepare
 from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
 from srgan.generator_file import save_generator
 from srgan.networks import generator
@@ -31,18 +30,25 @@ def noted(tmp_path):
     return write
 
 
-@pytest.fixture(scope="module")
-def opencv_data(tmp_path_factory, ray_local, photos):
-    """URI and sha256 of a data set of scale 2 by OpenCV's kernel."""
-    uri = str(tmp_path_factory.mktemp("data") / "opencv")
-    manifest = prepare(data_settings(photos, scale=2, kernel="opencv"), uri)
-    return {"uri": uri, "manifest_sha256": manifest.sha256()}
+@pytest.fixture
+def opencv_data(tmp_path):
+    """URI and sha256 of a data set of scale 2 by OpenCV's kernel. It has a manifest alone."""
+    settings = data_settings(tmp_path, scale=2, kernel="opencv")
+    manifest = Manifest(format_version=FORMAT_VERSION, settings=settings, shards=(), valid=())
+    data = open_storage(str(tmp_path / "data"))
+    data.write(MANIFEST_KEY, manifest.to_json())
+    return {"uri": data.uri, "manifest_sha256": manifest.sha256()}
 
 
 def test_a_run_notes_its_scale_and_kernel_which_do_not_change_its_identity(noted):
     run, older = noted(scale=8, kernel="opencv"), noted()
     assert (run.scale, run.kernel) == (8, "opencv")
     assert run.identity == older.identity
+
+
+def test_a_run_of_a_scale_that_older_versions_had_is_refused(noted):
+    with pytest.raises(UserError, match=r"/run: is a run of x16; .*only of x2, x3, x4, x8"):
+        noted(scale=16, kernel="matlab")
 
 
 def test_of_an_older_run_the_data_set_tells_them(noted, opencv_data):
@@ -55,10 +61,9 @@ def test_a_data_set_that_was_made_anew_tells_nothing(noted, opencv_data):
     assert (run.scale, run.kernel) == (None, None)
 
 
-def test_lr_files_have_no_kernel(opencv_data):
-    settings = require_manifest(open_storage(opencv_data["uri"])).settings
-    assert settings.train_kernel == "opencv"
-    assert settings.model_copy(update={"lr_source": "lr"}).train_kernel is None
+def test_lr_files_have_no_kernel(tmp_path):
+    assert data_settings(tmp_path, kernel="opencv").train_kernel == "opencv"
+    assert data_settings(tmp_path, lr_source="lr").train_kernel is None
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
