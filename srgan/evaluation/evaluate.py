@@ -166,20 +166,23 @@ def _check_scale_and_kernel(
     """Refuses images of another scale than the run's; warns of another kernel."""
     if run is None:
         return
+    images = benchmark.hr[0].storage.uri
     if run.scale not in (None, benchmark.scale):
-        fix = (
-            f"pass a data set of x{run.scale}, or HR images by --hr" if is_first else "leave it out"
-        )
         raise UserError(
-            f"{run.storage.uri}: is a run of x{run.scale}, and the images of {benchmark.name} are "
-            f"scored at x{benchmark.scale}; {fix}"
+            f"{run.storage.uri}: is a run of x{run.scale}, and {images} is scored at "
+            f"x{benchmark.scale}; "
+            + (
+                f"pass a data set of x{run.scale}, or HR images by --hr"
+                if is_first
+                else f"leave it out, or name a run of x{benchmark.scale}"
+            )
         )
     if run.kernel not in (None, benchmark.kernel):
         _log.warning(
             "%s: was trained on LR of the kernel %s, and %s is scored with the kernel %s",
             run.storage.uri,
             run.kernel,
-            benchmark.name,
+            images,
             benchmark.kernel,
         )
 
