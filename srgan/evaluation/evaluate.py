@@ -168,14 +168,13 @@ def _check_scale_and_kernel(
         return
     images = benchmark.hr[0].storage.uri
     if run.scale not in (None, benchmark.scale):
+        if is_first:
+            fix = f"pass a data set of x{run.scale}, or HR images by --hr"
+        else:
+            fix = f"leave it out, or name a run of x{benchmark.scale}"
         raise UserError(
             f"{run.storage.uri}: is a run of x{run.scale}, and {images} is scored at "
-            f"x{benchmark.scale}; "
-            + (
-                f"pass a data set of x{run.scale}, or HR images by --hr"
-                if is_first
-                else f"leave it out, or name a run of x{benchmark.scale}"
-            )
+            f"x{benchmark.scale}; {fix}"
         )
     if run.kernel not in (None, benchmark.kernel):
         _log.warning(

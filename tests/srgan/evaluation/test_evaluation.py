@@ -474,27 +474,30 @@ def of_scale_2(tmp_path):
     return run.uri
 
 
-def test_images_of_another_scale_are_refused_before_anything_is_scored(benchmark, run, of_scale_2):
+def test_images_of_another_scale_are_refused_before_anything_is_scored(
+    benchmark, run, of_scale_2, small_data
+):
     drop = [Limit("psnr_y", 1)]
+    other = "leave it out, or name a run of x4"
     for first, options, fix in (
         (of_scale_2, {}, "pass a data set of x2, or HR images by --hr"),
-        (run.uri, {"compare": [of_scale_2]}, "leave it out"),
-        (run.uri, {"limits": Limits(drop=drop, reference=of_scale_2)}, "leave it out"),
+        (run.uri, {"compare": [of_scale_2]}, other),
+        (run.uri, {"limits": Limits(drop=drop, reference=of_scale_2)}, other),
     ):
         with pytest.raises(UserError) as error:
             evaluated(benchmark, open_storage(first), **options)
         assert str(error.value) == (
-            f"{of_scale_2}: is a run of x2, and the images of small are scored at x4; {fix}"
+            f"{of_scale_2}: is a run of x2, and {small_data} is scored at x4; {fix}"
         )
         assert not open_storage(first).list("evaluation")
 
 
-def test_a_kernel_that_is_not_the_runs_is_told_once(small_data, photos, of_scale_2, caplog):
+def test_a_kernel_that_is_not_the_runs_is_told_once(photos, of_scale_2, caplog):
     folder = folder_benchmark(str(photos), None, scale=2, kernel="matlab")
     evaluated(folder, open_storage(of_scale_2))
     (record,) = (record for record in caplog.records if "kernel" in record.getMessage())
     assert record.getMessage() == (
-        f"{of_scale_2}: was trained on LR of the kernel opencv, and photos is scored with the "
+        f"{of_scale_2}: was trained on LR of the kernel opencv, and {photos} is scored with the "
         "kernel matlab"
     )
 
