@@ -1,0 +1,43 @@
+"""Reads JPEG files. libjpeg-turbo decodes them; what it warns of is an error here."""
+
+import io
+import re
+
+import simplejpeg
+from PIL.JpegImagePlugin import JpegImageFile
+
+from data_pipeline.images.image import Image, ImageError
+from data_pipeline.images.samples import check_header, orientation
+
+# Huffman coding spends at least a bit on a block of 64 pixels: 512 pixels a byte. The limit keeps
+# a damaged header from taking gigabytes of memory.
+_PIXELS_PER_BYTE = 1024
+
+
+def read_jpeg(data: bytes) -> tuple[Image, int]:
+    """Decodes a JPEG file; of an MPO file, its first picture. See `decode_image`.
+
+    Returns:
+        uint8 [H, W, 1 or 3] as stored, and its EXIF orientation.
+    """
+    try:
+        header = JpegImageFile(io.BytesIO(data))
+    except SyntaxError as error:
+        if deep := re.search(r"(\d+)-bit layers", str(error)):
+            raise ImageError(f"has {deep[1]}-bit samples; convert it to 8 bits") from error
+        raise
+    check_header(header)
+    width, height = header.size
+    if width * height > _PIXELS_PER_BYTE * len(data):
+        raise ImageError(
+            f"does not decode: damaged: {width}x{height} pixels cannot be in {len(data)} bytes"
+        )
+    # Warnings of libjpeg are errors: a file that lost its second half decodes with a warning.
+    colours = "GRAY" if header.mode == "L" else "RGB"
+    image = simplejpeg.decode_jpeg(data, colorspace=colours, strict=True)
+    if image.shape[:2] != (height, width):
+        raise ImageError(
+            f"does not decode: damaged: {image.shape[1]}x{image.shape[0]} pixels, "
+            f"but its header says {width}x{height}"
+        )
+    return image, orientation(header)

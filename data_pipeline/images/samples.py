@@ -1,0 +1,168 @@
+"""What the readers share: files that Pillow has opened -> arrays of 8-bit samples."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+from PIL.ImageFile import ImageFile
+
+from data_pipeline.images.image import Image, ImageError
+
+MAX_PIXELS = 2**30
+MAX_SIDE = 2**20
+TRANSPARENT = "is partly transparent; flatten it onto a background"
+
+_REFUSED = {
+    "CMYK": "is CMYK; convert it to RGB",
+    "LAB": "is CIELAB; convert it to RGB",
+    "F": "has 32-bit float samples; convert it to 8 bits",
+    "I": "has 32-bit or signed samples; convert it to 8 bits",
+}
+# Pillow's mode -> the mode that is read from it.
+_CONVERTED = {"1": "L", "P": "RGB", "YCbCr": "RGB", "La": "LA", "PA": "RGBA"}
+# So many rows are converted at once: few enough to take little memory beside the image.
+_ROWS = 256
+# A run of zeros that compressed photographs do not have, and lost blocks of a disk or network do.
+_ZEROS = bytes(512)
+
+# `check_header` has a limit of its own. Pillow's is lower and knows no way to name the file.
+PIL.Image.MAX_IMAGE_PIXELS = None
+# What Pillow has to say of a file without naming it. Errors come as exceptions.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+
+def check_header(file: ImageFile) -> None:
+    """Refuses what is not one picture, too large, or neither grey nor RGB.
+
+    Args:
+        file: As Pillow opened it; its pixels need not be read.
+
+    Raises:
+        ImageError: Naming what the file is, and the fix.
+    """
+    width, height = file.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"is too large: {width}x{height} pixels are more than {MAX_PIXELS:,}, or a side is "
+            f"above {MAX_SIDE:,}; cut it into parts"
+        )
+    if getattr(file, "is_animated", False):
+        raise ImageError("holds several pages or frames; save one of them")
+    if file.mode in _REFUSED:
+        raise ImageError(_REFUSED[file.mode])
+
+
+def orientation(file: ImageFile) -> int:
+    """EXIF's tag 0x0112 of a file whose pixels Pillow does not turn; 1 if it cannot be read."""
+    block = file.info.get("exif")
+    if block is None:
+        # ImageMagick wrote the block as hexadecimal text before PNG had a place for it.
+        text = str(file.info.get("Raw profile type exif", ""))
+        digits = "".join(text.split("\n")[3:])
+        if not digits:
+            return 1
+        block = bytes.fromhex(digits)
+    exif = PIL.Image.Exif()
+    try:
+        exif.load(block)
+        return int(exif.get(0x0112, 1))
+    except Exception:  # cameras and editors damage EXIF blocks; viewers ignore those, too
+        return 1
+
+
+def check_no_zero_block(compressed: memoryview) -> None:
+    """Raises ImageError if compressed pixels hold a long run of zeros."""
+    if (start := bytes(compressed).find(_ZEROS)) >= 0:
+        raise ImageError(
+            f"does not decode: damaged: its compressed pixels are filled with zeros from byte "
+            f"{start} on"
+        )
+
+
+def read_samples(
+    file: ImageFile,
+    reopen: Callable[[], ImageFile],
+    *,
+    key: tuple[int, ...] | None = None,
+    grey_palette: bool = False,
+) -> Image:
+    """Reads the pixels of a file.
+
+    Args:
+        file: As Pillow opened it. It holds the pixels afterwards.
+        reopen: Opens it again: 16-bit colours are read twice.
+        key: A colour that means transparent, in the range of the file's samples.
+        grey_palette: Whether an image with a palette of greys is grey.
+
+    Returns:
+        uint8 [H, W, 1 or 3]. A 16-bit sample v becomes v / 257, rounded.
+
+    Raises:
+        ImageError: If a pixel is not opaque, or 16-bit samples hold 12 bits or fewer.
+        Exception: What Pillow raises for a damaged file.
+    """
+    image: Image | None = None
+    row = peak = 0
+    for samples in _strips(file, reopen, grey_palette):
+        channels = samples.shape[2]
+        if channels in (2, 4) and samples[:, :, -1].min() < np.iinfo(samples.dtype).max:
+            raise ImageError(TRANSPARENT)
+        colours = samples[:, :, : 1 if channels <= 2 else 3]
+        if key is not None and (colours == np.array(key)).all(axis=2).any():
+            raise ImageError(TRANSPARENT)
+        if colours.dtype != np.uint8:
+            peak = max(peak, int(colours.max()))
+            colours = (colours.astype(np.uint32) + 128) // 257
+        if image is None:
+            image = np.empty((file.height, file.width, colours.shape[2]), np.uint8)
+        image[row : row + len(colours)] = colours
+        row += len(colours)
+    if 0 < peak < 4096:
+        raise ImageError("holds 12 bits or fewer in 16-bit samples; scale them up")
+    assert image is not None  # Pillow refuses files without pixels
+    return image
+
+
+def _strips(
+    file: ImageFile, reopen: Callable[[], ImageFile], grey_palette: bool
+) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+    """Yields uint8 or uint16 [rows, W, 1 to 4]: grey, grey and alpha, RGB, or RGB and alpha."""
+    args = (file.tile[0].args if file.tile else None) or ""
+    raw = args if isinstance(args, str) else str(args[0])  # how the file stores its pixels
+    low: ImageFile | None = None
+    if raw == "LA;16B":  # Pillow has no such mode: both bytes of both samples are read as RGBA
+        _read_as(file, "RGBA")
+    elif raw[:-1] in ("RGB;16", "RGBX;16", "RGBA;16"):
+        # Pillow reads the high byte only. Taken for the other byte order, it reads the low one.
+        little = raw[-1] == "L" or (raw[-1] == "N" and sys.byteorder == "little")
+        low = _read_as(reopen(), raw[:-1] + ("B" if little else "L"))
+        low.load()
+    elif raw.startswith("RGBa;16"):
+        raise ImageError("has 16-bit colours multiplied by alpha; flatten it onto a background")
+    file.load()
+    file.info.pop("transparency", None)  # the PNG reader checks it
+    mode = _CONVERTED.get(file.mode, file.mode)
+    if grey_palette and file.mode == "P":
+        palette = np.array(file.getpalette()).reshape(-1, 3)
+        mode = "L" if (palette == palette[:, :1]).all() else mode
+    for top in range(0, file.height, _ROWS):
+        box = (0, top, file.width, min(top + _ROWS, file.height))
+        strip = file.crop(box)
+        samples = np.atleast_3d(np.asarray(strip if strip.mode == mode else strip.convert(mode)))
+        if low is not None:
+            samples = samples.astype(np.uint16) << 8 | np.asarray(low.crop(box))
+        yield samples.view(">u2") if raw == "LA;16B" else samples
+
+
+def _read_as(file: ImageFile, raw: str) -> ImageFile:
+    """Makes Pillow take a file's pixels for stored in another way."""
+    file.tile = [
+        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:]))
+        for tile in file.tile
+    ]
+    return file
