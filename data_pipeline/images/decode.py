@@ -1,5 +1,6 @@
 """Image files -> arrays. The first bytes of a file, not its name, decide which reader takes it."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -63,11 +64,15 @@ def decode_image(data: bytes) -> Image:
     if reader is None:
         raise ImageError(f"does not decode: it is {_kind(data)}")
     try:
-        image, orientation = reader(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's do not name the file
+            image, orientation = reader(data)
     except ImageError:
         raise
     except Exception as error:  # the libraries raise a dozen types for a damaged file
-        words = " ".join(str(error).split())[:120] or type(error).__name__
+        words = " ".join(str(error).split())[:120]
+        if not any(letter.isalpha() for letter in words):  # the number of a tag, or nothing
+            words = f"its header is wrong ({type(error).__name__} {words})"
         raise ImageError(f"does not decode: damaged: {words}") from error
     return _turned(image, orientation)
 

@@ -34,7 +34,14 @@ def read_jpeg(data: bytes) -> tuple[Image, int]:
         )
     # Warnings of libjpeg are errors: a file that lost its second half decodes with a warning.
     colours = "GRAY" if header.mode == "L" else "RGB"
-    image = simplejpeg.decode_jpeg(data, colorspace=colours, strict=True)
+    try:
+        image = simplejpeg.decode_jpeg(data, colorspace=colours, strict=True)
+    except ValueError as error:
+        if "subsampling" in str(error):
+            raise ImageError(
+                "does not decode: damaged, or an unusual chroma subsampling; save it as 4:4:4"
+            ) from error
+        raise
     if image.shape[:2] != (height, width):
         raise ImageError(
             f"does not decode: damaged: {image.shape[1]}x{image.shape[0]} pixels, "

@@ -8,7 +8,13 @@ from PIL import PngImagePlugin
 from PIL.PngImagePlugin import PngImageFile
 
 from data_pipeline.images.image import Image, ImageError
-from data_pipeline.images.samples import TRANSPARENT, check_header, orientation, read_samples
+from data_pipeline.images.samples import (
+    TRANSPARENT,
+    check_header,
+    inflated,
+    orientation,
+    read_samples,
+)
 
 # Pillow refuses files with long texts, as colour profiles and editors' notes can be.
 PngImagePlugin.MAX_TEXT_CHUNK = 2**26
@@ -97,12 +103,6 @@ def _check_length(data: bytes, parts: list[memoryview]) -> None:
         columns, rows = -(-(width - column) // across), -(-(height - row) // down)
         if columns > 0 and rows > 0:
             expected += rows * (1 + -(-columns * bits // 8))
-    stream = zlib.decompressobj()
-    found = 0
-    for part in parts:
-        rest = bytes(part)
-        while rest:
-            found += len(stream.decompress(rest, 2**20))
-            rest = stream.unconsumed_tail
+    found, _ = inflated(parts)
     if found < expected:
         raise ImageError(f"does not decode: damaged: {found} bytes of pixels instead of {expected}")

@@ -2,8 +2,8 @@
 
 import logging
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,10 @@ _REFUSED = {
 _CONVERTED = {"1": "L", "P": "RGB", "YCbCr": "RGB", "La": "LA", "PA": "RGBA"}
 # So many rows are converted at once: few enough to take little memory beside the image.
 _ROWS = 256
-# A run of zeros that compressed photographs do not have, and lost blocks of a disk or network do.
-_ZEROS = bytes(512)
 
 # `check_header` has a limit of its own. Pillow's is lower and knows no way to name the file.
 PIL.Image.MAX_IMAGE_PIXELS = None
-# What Pillow has to say of a file without naming it. Errors come as exceptions.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+# Errors come as exceptions; a line of Pillow's in the log does not name the file.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
@@ -75,13 +72,29 @@ def orientation(file: ImageFile) -> int:
         return 1
 
 
-def check_no_zero_block(compressed: memoryview) -> None:
-    """Raises ImageError if compressed pixels hold a long run of zeros."""
-    if (start := bytes(compressed).find(_ZEROS)) >= 0:
-        raise ImageError(
-            f"does not decode: damaged: its compressed pixels are filled with zeros from byte "
-            f"{start} on"
-        )
+def check_no_zero_block(compressed: memoryview, length: int) -> None:
+    """Raises ImageError if compressed pixels hold a run of zeros of a length: a lost block."""
+    if bytes(length) in bytes(compressed):
+        raise ImageError(f"does not decode: damaged: {length} bytes of its pixels are zero")
+
+
+def inflated(parts: Iterable[memoryview]) -> tuple[int, bool]:
+    """How many bytes a zlib stream in parts holds, and whether it has an end.
+
+    Raises:
+        zlib.error: If its checksum is wrong, or it is no such stream.
+    """
+    stream = zlib.decompressobj()
+    found = 0
+    for part in parts:
+        rest = bytes(part)
+        while rest or not stream.eof:
+            piece = stream.decompress(rest, 2**20)
+            rest = stream.unconsumed_tail
+            found += len(piece)
+            if not piece and not rest:
+                break
+    return found, stream.eof
 
 
 def read_samples(

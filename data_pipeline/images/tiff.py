@@ -2,17 +2,18 @@
 
 import ctypes
 import io
-import zlib
 
 from PIL import _imaging
 from PIL.TiffImagePlugin import TiffImageFile
 
 from data_pipeline.images.image import Image, ImageError
-from data_pipeline.images.samples import check_header, check_no_zero_block, read_samples
+from data_pipeline.images.samples import check_header, check_no_zero_block, inflated, read_samples
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR = 258, 259, 262, 284
-# Tags of the positions and lengths of strips, or of tiles.
-_BLOCKS = ((273, 279), (324, 325))
+# Tags of the positions and lengths of strips, and of tiles.
+_STRIPS, _TILES = (273, 279), (324, 325)
+# LZW, PackBits and fax codes have no such run of zeros. A lost block of a disk has.
+_ZEROS = 512
 _DEFLATE = ("tiff_adobe_deflate", "tiff_deflate")
 
 # libtiff writes to stderr what it also returns as an error.
@@ -63,25 +64,13 @@ def _check_blocks(header: TiffImageFile, data: bytes) -> None:
         if covered < header.width * header.height * layers:
             raise ImageError("does not decode: damaged: strips of the TIFF are missing")
         return
-    offsets, lengths = next(
-        (header.tag_v2[at], header.tag_v2[length]) for at, length in _BLOCKS if at in header.tag_v2
-    )
+    positions, sizes = _TILES if _TILES[0] in header.tag_v2 else _STRIPS
+    offsets, lengths = header.tag_v2[positions], header.tag_v2[sizes]
     if sum(lengths) > len(data):
         raise ImageError("does not decode: damaged: the TIFF is cut short")
     for offset, length in zip(offsets, lengths, strict=True):
         block = memoryview(data)[offset : offset + length]
-        if compression in _DEFLATE:
-            _check_deflated(block)
-        else:
-            check_no_zero_block(block)
-
-
-def _check_deflated(block: memoryview) -> None:
-    """Raises ImageError if a zlib stream has no end, zlib.error if its checksum is wrong."""
-    stream = zlib.decompressobj()
-    rest = bytes(block)
-    while rest:
-        stream.decompress(rest, 2**20)
-        rest = stream.unconsumed_tail
-    if not stream.eof:
-        raise ImageError("does not decode: damaged: a strip of the TIFF is cut short")
+        if compression not in _DEFLATE:
+            check_no_zero_block(block, _ZEROS)
+        elif not inflated([block])[1]:
+            raise ImageError("does not decode: damaged: a strip of the TIFF is cut short")
