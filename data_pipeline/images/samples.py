@@ -57,16 +57,11 @@ def check_header(file: ImageFile) -> None:
 def orientation(file: ImageFile) -> int:
     """EXIF's tag 0x0112 of a file whose pixels Pillow does not turn; 1 if it cannot be read."""
     block = file.info.get("exif")
-    if block is None:
-        # ImageMagick wrote the block as hexadecimal text before PNG had a place for it.
-        text = str(file.info.get("Raw profile type exif", ""))
-        digits = "".join(text.split("\n")[3:])
-        if not digits:
-            return 1
-        block = bytes.fromhex(digits)
+    # ImageMagick wrote the block as hexadecimal text before PNG had a place for it.
+    text = str(file.info.get("Raw profile type exif", ""))
     exif = PIL.Image.Exif()
     try:
-        exif.load(block)
+        exif.load(block or bytes.fromhex("".join(text.split("\n")[3:])))
         return int(exif.get(0x0112, 1))
     except Exception:  # cameras and editors damage EXIF blocks; viewers ignore those, too
         return 1
