@@ -23,7 +23,8 @@ _REFUSED = {
     "I": "has 32-bit or signed samples; convert it to 8 bits",
 }
 # Pillow's mode -> the mode that is read from it.
-_CONVERTED = {"1": "L", "P": "RGB", "YCbCr": "RGB", "La": "LA", "PA": "RGBA"}
+_MODES = {mode: mode for mode in ("L", "LA", "RGB", "RGBA", "I;16", "I;16B")}
+_MODES |= {"1": "L", "P": "RGB", "YCbCr": "RGB", "La": "LA", "PA": "RGBA"}
 # So many rows are converted at once: few enough to take little memory beside the image.
 _ROWS = 256
 
@@ -50,8 +51,8 @@ def check_header(file: ImageFile) -> None:
         )
     if getattr(file, "is_animated", False):
         raise ImageError("holds several pages or frames; save one of them")
-    if file.mode in _REFUSED:
-        raise ImageError(_REFUSED[file.mode])
+    if file.mode not in _MODES:
+        raise ImageError(_REFUSED.get(file.mode, f"is {file.mode}; convert it to RGB"))
 
 
 def orientation(file: ImageFile) -> int:
@@ -154,7 +155,7 @@ def _strips(
         raise ImageError("has 16-bit colours multiplied by alpha; flatten it onto a background")
     file.load()
     file.info.pop("transparency", None)  # the PNG reader checks it
-    mode = _CONVERTED.get(file.mode, file.mode)
+    mode = _MODES[file.mode]
     if grey_palette and file.mode == "P":
         palette = np.array(file.getpalette()).reshape(-1, 3)
         mode = "L" if (palette == palette[:, :1]).all() else mode

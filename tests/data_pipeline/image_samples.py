@@ -3,13 +3,14 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
+import skimage
 from PIL import Image
 
-from tests.conftest import photograph
-
-RGB = photograph("coffee.png")[100:124, 200:233, ::-1].copy()  # [24, 33, 3]
+_COFFEE = Image.open(Path(skimage.__file__).parent / "data/coffee.png")
+RGB = np.asarray(_COFFEE.crop((200, 100, 233, 124)))  # [24, 33, 3]
 GREY = RGB[:, :, 1]
 # 16-bit samples whose low bytes differ from their high bytes.
 DEEP = RGB.astype(np.uint16) * 251 + np.arange(33, dtype=np.uint16)[None, :, None] * 7 + 5
