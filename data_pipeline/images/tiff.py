@@ -9,7 +9,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from data_pipeline.images.image import Image, ImageError
 from data_pipeline.images.samples import check_header, check_no_zero_block, inflated, read_samples
 
-_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANAR = 258, 259, 262, 284
+_BITS, _PHOTOMETRIC, _PLANAR = 258, 262, 284
 # Tags of the positions and lengths of strips, and of tiles.
 _STRIPS, _TILES = (273, 279), (324, 325)
 # LZW, PackBits and fax codes have no such run of zeros. A lost block of a disk has.

@@ -35,7 +35,9 @@ def test_prepare_empty_folder(command, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
     result = command(prepare, "--source", tmp_path / "empty", "--out", tmp_path / "out")
-    assert_refused(result, "empty: holds no image (.png, .jpg, .jpeg, .bmp)")
+    assert_refused(
+        result, "empty: holds no image (.png, .jpg, .jpeg, .jpe, .jfif, .bmp, .webp, .tif, .tiff)"
+    )
     assert files(tmp_path) == ["empty"]
 
 
