@@ -331,6 +331,10 @@ FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
             "tiff, 32 bits": (saved(GREY.astype(np.int32), "TIFF"), "has 32-bit or signed"),
             "tiff, 12 bits": (tiff(GREY, more=((258, 12),)), "has 12-bit samples; convert it"),
             "jpeg, 12 bits": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "12-bit"),
+            "jpeg, odd sampling": (
+                JPEG.replace(b"\1\x22\0\2\x11\1\3\x11\1", b"\1\x22\0\2\x12\1\3\x21\1"),
+                "an unusual chroma subsampling; save it as 4:4:4",
+            ),
             "tiff with JPEG inside": (saved(RGB, "TIFF", compression="jpeg"), "save it with LZW"),
             "png, 12 of 16 bits": (png(DARK, 2), "holds 12 bits or fewer in 16-bit samples; scale"),
             "png, grey, 10 of 16 bits": (png(DARK[:, :, 0] >> 2, 0), "holds 12 bits or fewer"),
@@ -423,6 +427,26 @@ PNG = saved(RGB, "PNG", pnginfo=long_text())
 )
 def test_damage_is_refused(data):
     assert refusal(data).startswith("does not decode: damaged: ")
+
+
+@pytest.mark.parametrize("value", [0, 255, (250, 20, 3)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "PNG"},
+        {"format": "WEBP", "lossless": True},
+        {"format": "WEBP", "quality": 100, "method": 0},
+        {"format": "TIFF", "compression": "tiff_lzw"},
+        {"format": "TIFF", "compression": "tiff_adobe_deflate"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_a_flat_picture_is_not_taken_for_damage(options, value):
+    flat = np.empty((1000, 1400, 3), np.uint8)
+    flat[:] = value
+    out = io.BytesIO()
+    Image.fromarray(flat).save(out, **options)
+    assert np.abs(decode_image(out.getvalue()).astype(int) - flat).max() <= 2
 
 
 @pytest.mark.parametrize("channels", [1, 3])
