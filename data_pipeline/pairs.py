@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import cv2
 import numpy as np
 
 from data_pipeline.images import Image, ImageError, as_rgb, describe_size
@@ -51,22 +52,23 @@ def fit_pair(hr: Image, lr: Image, scale: int, lr_name: str) -> tuple[Image, Ima
     )
 
 
-def doubt_about(hr: Image, lr: Image, scale: int, kernel: Kernel) -> str | None:
+def doubt_about(hr: Image, lr: Image) -> str | None:
     """Says why LR may be that of another picture, or be turned, flipped or shifted.
 
-    That is so where it differs from the downscaled HR by less than 30 dB of PSNR, and by more than
-    half of the downscaled HR's variance: a flat picture would be hardly worse.
+    That is so where its PSNR against the downscaled HR is below 30 dB, and its error is more than
+    half of the downscaled HR's variance: a flat picture would be hardly worse. HR is downscaled by
+    the mean of each square: prepare would wait for a bicubic kernel.
 
     Args:
         hr: uint8 [H, W, C].
         lr: uint8 [H / scale, W / scale, C].
-        scale: HR side over LR side.
-        kernel: The kernel that downscales HR.
 
     Returns:
         The PSNR in words; None where LR is near.
     """
-    expected = imresize(hr, Fraction(1, scale), kernel).astype(np.float32)
+    height, width, channels = lr.shape
+    means = cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
+    expected = means.reshape(height, width, channels).astype(np.float32)
     error = float(np.mean((expected - lr) ** 2))
     variance = float(np.mean(expected.var(axis=(0, 1))))
     psnr = _psnr(error)

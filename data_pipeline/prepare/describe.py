@@ -1,5 +1,6 @@
 """Describes a data set to a person: some lines of text, and a picture of some patches."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -67,6 +68,8 @@ def sample_pairs(storage: Storage, manifest: Manifest, *, seed: int = 0) -> list
 def agreement(pairs: Sequence[Pair], settings: DataSettings) -> str:
     """A line that says how near LR is to the downscaled HR."""
     found = [patch_psnr(hr, lr, settings.scale, settings.kernel) for hr, lr in pairs]
+    if math.isinf(min(found)):
+        return f"LR of {len(found)} random pairs equals the downscaled HR"
     return (
         f"LR of {len(found)} random pairs against the downscaled HR: {min(found):.1f} dB at least, "
         f"{statistics.median(found):.1f} in the middle"

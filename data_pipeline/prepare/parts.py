@@ -223,7 +223,7 @@ def _load_pair(
             except ImageError as error:
                 raise ImageError(f"its LR {lr_where} {error}") from error
             hr, lr = fit_pair(hr, lr, settings.scale, lr_where)
-            doubt = doubt_about(hr, lr, settings.scale, settings.kernel)
+            doubt = doubt_about(hr, lr)
         else:
             hr = crop_to_multiple(hr, settings.scale)
             _check_size(hr, settings.scale, "leave it out")

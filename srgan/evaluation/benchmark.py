@@ -146,7 +146,7 @@ class Benchmark(NamedTuple):
             hr, lr = fit_pair(hr, lr_file.decode(), self.scale, lr_file.uri)
         except ImageError as error:
             raise UserError(f"{hr_file.uri}: {error}") from error
-        doubt = None if self.lr_kernel else doubt_about(hr, lr, self.scale, self.kernel)
+        doubt = None if self.lr_kernel else doubt_about(hr, lr)
         return Pair(hr_file.name, hr, lr, doubt and f"{lr_file.uri} is {doubt}")
 
 
