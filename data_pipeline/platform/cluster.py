@@ -16,6 +16,8 @@ _SECONDS_TO_ANSWER = 10
 
 _SERVER_PORTS = (20_000, 32_000)  # below those of outgoing connections
 
+_log = logging.getLogger(__name__)
+
 
 @contextmanager
 def ray_session() -> Iterator[None]:
@@ -46,11 +48,8 @@ def _start() -> None:
     # It sends no statistics, and needs no warning about Ray's access token.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    port = str(_free_port())
-    inherited = {"RAY_GCS_SERVER_PORT": port, "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
-    os.environ |= inherited
     try:
-        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+        _init()
     except OSError as error:
         if "AF_UNIX" not in str(error):
             raise
@@ -59,6 +58,20 @@ def _start() -> None:
             f"{folder}: this path is too long for Ray's sockets; set RAY_TMPDIR to a short one, as "
             "in RAY_TMPDIR=/tmp"
         ) from error
+    except Exception as error:  # Ray raises no other type here
+        if "timed out" not in str(error):
+            raise
+        _log.warning("a local Ray did not start within Ray's 30 s: tries once more")
+        ray.shutdown()
+        _init()
+
+
+def _init() -> None:
+    port = str(_free_port())
+    inherited = {"RAY_GCS_SERVER_PORT": port, "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+    os.environ |= inherited
+    try:
+        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
     finally:
         for name in inherited:
             del os.environ[name]

@@ -19,13 +19,14 @@ SMALL = ("generator.blocks=1", "generator.filters=8", "batch.global_batch=2")
 SMALL = (*SMALL, "batch.hr_crop=48", "phases.pretrain.epochs=1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_local")
 @pytest.mark.parametrize(
     ("scale", "kernel"),
     [
         (3, "opencv"),
-        pytest.param(2, "opencv", marks=pytest.mark.slow),
-        pytest.param(8, "matlab", marks=pytest.mark.slow),
+        (2, "opencv"),
+        (8, "matlab"),
     ],
 )
 def test_the_jobs_at_every_scale(command, tmp_path, photos, valid_photos, scale, kernel):
