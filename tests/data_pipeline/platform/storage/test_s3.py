@@ -3,9 +3,7 @@
 import hashlib
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,10 +14,9 @@ from botocore.exceptions import EndpointConnectionError
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import open_storage
-from data_pipeline.platform.storage.s3_connection import Connection
 from data_pipeline.platform.storage.s3_errors import explain
-from tests.conftest import s3_client, use_server
-from tests.s3_servers import HOST, USUAL_FAULTS, Fault, faulty
+from tests.conftest import s3_client, use_environment, use_server
+from tests.s3_servers import HOST, USUAL_FAULTS, Fault, answering, faulty
 
 MEGABYTE = 1 << 20
 
@@ -184,7 +181,7 @@ def test_write_new_whose_answer_got_lost_has_succeeded(moto, bucket, monkeypatch
         use_server(monkeypatch, proxy.server)
         storage = open_storage(f"s3://{bucket}/data")
         assert storage.list() == []
-        storage.write_new("x", b"mine")  # the second request
+        storage.write_new("x", b"mine")  # its put is the fourth request
         assert proxy.faults[Fault.LOST] >= 1
         with pytest.raises(FileExistsError):
             storage.write_new("x", b"else")
@@ -345,15 +342,6 @@ def secrets(bucket, monkeypatch):
     )
 
 
-def use_environment(monkeypatch, **environment: str | None) -> None:
-    """Changes the environment, in which this process has not used S3 yet."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value or "")
-        if value is None:
-            monkeypatch.delenv(name)
-    monkeypatch.setattr("data_pipeline.platform.storage.s3._CONNECTION", Connection())
-
-
 def use_endpoint(monkeypatch, url: str) -> None:
     """Leads to a server by a URL that holds a password, as some tools want it."""
     url = url.replace("://", f"://{ACCESS_KEY}:{PASSWORD}@")
@@ -391,35 +379,10 @@ def actions(uri: str):
     }
 
 
-@contextmanager
-def refusing(status: int, code: str, message: str, **headers: str) -> Iterator[str]:
+def refusing(status: int, code: str, message: str, **headers: str):
     """A server that gives the same error to everything; yields its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args):
-            pass
-
-        def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
-
-    with ThreadingHTTPServer((HOST, 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://{HOST}:{server.server_port}"
-        finally:
-            server.shutdown()
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return answering(status, body.encode(), **headers)
 
 
 def test_a_missing_bucket(moto, bucket, secrets, monkeypatch):
@@ -456,7 +419,13 @@ def test_no_credentials(moto, bucket, monkeypatch):
         (400, "InvalidToken", "refuses the AWS credentials (InvalidToken)"),
         (403, "AccessDenied", "grant these credentials s3:ListBucket, GetObject"),
         (403, "QuotaExceeded", "(QuotaExceeded); free some or raise the limit"),
-        (501, "NotImplemented", "or none with If-None-Match; use another server"),
+        (400, "ServiceQuotaExceededException", "Exception); free some or raise the limit"),
+        (400, "XMinioAdminBucketQuotaExceeded", "BucketQuotaExceeded); free some or raise"),
+        (507, "XMinioStorageFull", "(XMinioStorageFull); free some or raise the limit"),
+        (507, "InsufficientStorage", "(InsufficientStorage); free some or raise the limit"),
+        (501, "NotImplemented", "(NotImplemented: It is ***, ***, ***); correct the URI and the"),
+        (405, "MethodNotAllowed", "(MethodNotAllowed: It is ***, ***, ***); correct the URI and"),
+        (400, "Whatever", "(Whatever: It is ***, ***, ***); correct the URI and the AWS settings"),
         (403, "RequestTimeTooSkewed", "says that this machine's clock is wrong; set it"),
     ],
 )
