@@ -12,6 +12,13 @@ _ROOM = 32 << 20  # bytes, for Ray's logs and sockets
 # A local Ray on two cores has some 250 threads.
 _THREADS = 256
 
+# The letter of `ulimit`, the kind, and the unit in bytes or pieces.
+_KINDS = (
+    ("u", resource.RLIMIT_NPROC, 1),
+    ("v", resource.RLIMIT_AS, 1024),
+    ("n", resource.RLIMIT_NOFILE, 1),
+)
+
 _ADDRESS_SPACE = 4 << 30  # bytes
 _LARGEST_STORE = 1 << 30  # bytes
 
@@ -65,11 +72,9 @@ def object_store_bytes() -> int | None:
 
 def told_limits() -> str:
     """The shell's limits that are set, as `ulimit -u 500, ulimit -v 8000000`; or nothing."""
-    kinds = (("u", resource.RLIMIT_NPROC, 1), ("v", resource.RLIMIT_AS, 1024))
-    kinds += (("n", resource.RLIMIT_NOFILE, 1),)
     return ", ".join(
         f"ulimit -{letter} {limit // unit}"
-        for letter, kind, unit in kinds
+        for letter, kind, unit in _KINDS
         if (limit := _limit(kind)) is not None
     )
 
