@@ -31,7 +31,18 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (JobFailedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except _ray_errors() as error:
+        from data_pipeline.platform.deaths import one_line
+
+        print(f"error: {one_line(error)}; run the same command again to go on", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _ray_errors() -> tuple[type[Exception], ...]:
+    """The errors of Ray; none in a process that did not need Ray, whose import takes a second."""
+    exceptions = sys.modules.get("ray.exceptions")
+    return (exceptions.RayError,) if exceptions else ()
