@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class TaskFailedError(Exception):
-    """A task that failed in spite of its retries. The message is one line, with a fix if need be."""
+    """A task that failed in spite of its retries. The message is one line, at times with a fix."""
 
 
 def fan_out(
@@ -142,5 +142,5 @@ def _with_fix(error: BaseException) -> str:
     if explain_death(error):
         fix = "use nodes with more memory, or fewer CPUs on each (ray start --num-cpus)"
     else:
-        fix = _FIXES.get(getattr(error, "errno", None), "")
+        fix = _FIXES.get(getattr(error, "errno", None) or 0, "")
     return "; ".join(filter(None, (one_line(error), fix)))
