@@ -9,7 +9,6 @@ from typing import NoReturn
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.logs import configure_logging
 
-
 _UTF8_VARIABLE = "PYTHONUTF8"
 
 
