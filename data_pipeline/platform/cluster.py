@@ -93,10 +93,11 @@ def _start() -> None:
                 f"{folder}: this path is too long for Ray's sockets; set RAY_TMPDIR to a short "
                 "one, as in RAY_TMPDIR=/tmp"
             ) from error
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise JobFailedError(
-            f"a local Ray does not start: {reason}; its logs are in {folder}/ray/session_latest/"
-            f"logs, and this shell's limits are: {told_limits() or 'none'}"
+            f"a local Ray does not start: {reason}; the usual reasons are too little memory and a "
+            f"low limit of the shell ({told_limits() or 'it has none'}); Ray's logs are in "
+            f"{folder}/ray/session_latest/logs"
         ) from error
     finally:
         for name in inherited:
