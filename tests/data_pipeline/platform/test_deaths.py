@@ -15,7 +15,7 @@ MONITOR = (
 )
 
 
-class Died(ActorDiedError):
+class DiedError(ActorDiedError):
     """With a text that a real one only gets from its cause."""
 
     def __init__(self, text: str):
@@ -24,7 +24,7 @@ class Died(ActorDiedError):
     __str__ = Exception.__str__
 
 
-@pytest.mark.parametrize("kind", [OutOfMemoryError, Died])
+@pytest.mark.parametrize("kind", [OutOfMemoryError, DiedError])
 def test_what_rays_monitor_ends_has_its_node_and_its_memory(kind):
     error = kind(MONITOR)
     assert explain_death(error) == one_line(error)
@@ -41,7 +41,9 @@ def test_other_errors_are_told_as_they_are():
     error = RayTaskError("f", "trace", ValueError("two\nlines"))
     assert explain_death(error) is None
     assert one_line(ValueError("two\nlines")) == "ValueError: two lines"
-    assert explain_death(Died("The actor is dead because it was killed by `ray.kill`.")) is None
+    assert (
+        explain_death(DiedError("The actor is dead because it was killed by `ray.kill`.")) is None
+    )
 
 
 def test_a_killed_actor_and_its_node(ray_local):
