@@ -2,7 +2,16 @@
 
 import os
 
-# Ray and TensorFlow read these when they are first imported: set them before any other import.
+# Ray, Keras and TensorFlow read these when they are first imported: set them before any other
+# import. Some are the product's own choice, and a shell that sets them otherwise is overruled.
+os.environ.update(
+    KERAS_BACKEND="tensorflow",
+    TF_USE_LEGACY_KERAS="0",
+    RAY_TRAIN_V2_ENABLED="1",
+)
+# How often Ray runs a task again that it ended for memory, after 1, 2, 4, 8 and 16 seconds. Its own
+# default is without end.
+os.environ.setdefault("RAY_task_oom_retries", "5")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault(
     "RAY_DEDUP_LOGS_SKIP_REGEX",

@@ -1,12 +1,15 @@
 """What the command lines of all jobs share: one-line errors, exit codes, logging."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.logs import configure_logging
+
+_UTF8_VARIABLE = "PYTHONUTF8"
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,6 +27,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     """
     configure_logging()
     try:
+        _use_utf8()
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -31,7 +35,29 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (JobFailedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except _ray_errors() as error:
+        from data_pipeline.platform.deaths import one_line
+
+        print(f"error: {one_line(error)}; run the same command again to go on", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def _use_utf8() -> None:
+    """Starts this process anew where its locale is not UTF-8, as file names of images are."""
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return
+    if os.environ.get(_UTF8_VARIABLE) == "1":
+        raise UserError(f"Python reads file names as {encoding}: start it without -X utf8=0")
+    os.environ[_UTF8_VARIABLE] = "1"
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606
+
+
+def _ray_errors() -> tuple[type[Exception], ...]:
+    """The errors of Ray; none in a process that did not need Ray, whose import takes a second."""
+    exceptions = sys.modules.get("ray.exceptions")
+    return (exceptions.RayError,) if exceptions else ()

@@ -11,6 +11,7 @@ import numpy as np
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_file
+from srgan import KERAS_FOLDER
 from srgan.config import VggName
 from srgan.run_layout import VGG_KEY
 from srgan.vgg import Weights, check_weights, weight_shapes
@@ -96,11 +97,13 @@ def _arrays(group: Any) -> Iterator[Any]:
 
 
 def _download() -> str:
-    """The path of Keras's file in its cache (~/.keras/models)."""
+    """The path of the file that Keras has downloaded, or downloads now, to ~/.keras/models."""
     import keras
 
     try:
-        path: str = keras.utils.get_file(origin=_URL, file_hash=_MD5, cache_subdir="models")
+        path: str = keras.utils.get_file(
+            origin=_URL, file_hash=_MD5, cache_subdir="models", cache_dir=KERAS_FOLDER
+        )
     except Exception as error:  # Keras raises a plain Exception where there is no network
         reason = " ".join(str(error).split())[:200]
         raise UserError(

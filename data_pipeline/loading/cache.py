@@ -1,8 +1,9 @@
 """A data set's verified shards on this node: local ones in place, remote ones from a cache.
 
-All processes of the node share the cache. A file in it has its sha256 as name, and appears there
-whole and verified. A process that maps it holds a shared lock on it as long as the map lives. Only
-files without a lock are evicted, the least recently mapped first.
+All processes of a user on the node share the cache. A file in it has its sha256 as name, and
+appears there whole and verified. A process that maps it holds a shared lock on it as long as the
+map lives. Only files without a lock are evicted, the least recently mapped first. None is evicted
+from a file system without locks.
 """
 
 import fcntl
@@ -17,7 +18,13 @@ from pathlib import Path
 from data_pipeline.manifest import ShardRecord
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.hashing import sha256_hex, stream_sha256
-from data_pipeline.platform.node import node_folder, node_lock, remove_unlocked, scratch_file
+from data_pipeline.platform.node import (
+    lock_if_possible,
+    node_folder,
+    node_lock,
+    remove_unlocked,
+    scratch_file,
+)
 from data_pipeline.platform.progress import data_size
 from data_pipeline.platform.storage import LocalStorage, Storage
 
@@ -101,7 +108,7 @@ def _map_held(path: Path, size: int) -> mmap.mmap | None:
             path.unlink(missing_ok=True)
             return None
         # The map has a copy of the handle: the lock ends when the map does.
-        fcntl.flock(handle, fcntl.LOCK_SH)
+        lock_if_possible(handle, fcntl.LOCK_SH)
         os.utime(handle)
         return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
     finally:
@@ -149,7 +156,7 @@ def _make_room(size: int) -> None:
         if used + size <= limit:
             return
     _log.warning(
-        "the shard cache is over its limit of %s: readers hold %s",
+        "the shard cache is over its limit of %s: readers hold %s, or its file system has no locks",
         data_size(limit),
         data_size(used),
     )

@@ -1,5 +1,6 @@
 """Runs many independent tasks on Ray, a bounded number at once. A failure does not end the rest."""
 
+import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -9,6 +10,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from data_pipeline.platform.cluster import ray_session
+from data_pipeline.platform.deaths import explain_death, one_line
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.progress import Progress
 from data_pipeline.platform.storage.interface import UnusableStorageError
@@ -16,6 +18,11 @@ from data_pipeline.platform.storage.interface import UnusableStorageError
 # How often a task is run again, and after which of its own errors.
 RETRIES = 3
 MAY_PASS = (OSError, JobFailedError)
+
+# Trying again does not help before a person has done this.
+_FIXES = dict.fromkeys((errno.EACCES, errno.EPERM), "give this user the rights")
+_FIXES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room")
+_FIXES[errno.EROFS] = "choose a folder that can be written"
 
 # Submitted tasks for every task that runs. The next one waits with its arguments in memory.
 _QUEUED_PER_SLOT = 2
@@ -31,7 +38,7 @@ T = TypeVar("T")
 
 
 class TaskFailedError(Exception):
-    """A task that failed in spite of its retries. The message is one line."""
+    """A task that failed in spite of its retries. The message is one line, at times with a fix."""
 
 
 def fan_out(
@@ -52,7 +59,8 @@ def fan_out(
 def as_task(function: Callable[..., Any], *, cpus: int = 1) -> Callable[..., Any]:
     """A function -> what submits it to the cluster as a task, and returns Ray's reference.
 
-    A task is run again if its worker dies, or if it raises OSError or JobFailedError.
+    A task is run again if its worker dies, or if it raises OSError or JobFailedError. After Ray
+    ended it for memory, RAY_task_oom_retries says how often.
 
     Args:
         function: What to run.
@@ -129,6 +137,14 @@ def _result(reference: Any) -> Any:
             raise cause from error
         if isinstance(cause, UserError):
             return cause
-        return TaskFailedError(f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}")
+        return TaskFailedError(_with_fix(cause))
     except RayError as error:
-        return TaskFailedError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return TaskFailedError(_with_fix(error))
+
+
+def _with_fix(error: BaseException) -> str:
+    if explain_death(error):
+        fix = "use nodes with more memory, or fewer CPUs on each (ray start --num-cpus)"
+    else:
+        fix = _FIXES.get(getattr(error, "errno", None) or 0, "")
+    return "; ".join(filter(None, (one_line(error), fix)))

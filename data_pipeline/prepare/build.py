@@ -165,7 +165,7 @@ def _build(
     if problems:
         raise UserError(f"{problems[0]}{suffix}; fix that and run it again")
     if failures:
-        raise JobFailedError(f"{failures[0]}{suffix}; the same command goes on")
+        raise JobFailedError(f"{failures[0]}{suffix}; run it again to go on")
     return records
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_pipeline.loading.cache import DamagedShardError
+from data_pipeline.platform.deaths import explain_death
 from data_pipeline.platform.errors import JobFailedError, UserError
 
 
@@ -58,6 +59,11 @@ def describe(error: BaseException) -> Failure:
     )
     if isinstance(error, UserError):
         told: UserError | JobFailedError = UserError(str(error))
+    elif death := explain_death(error):
+        told = JobFailedError(
+            f"training failed: {death}; lower batch.global_batch, or use nodes with more memory; "
+            "the same command goes on from the last checkpoint"
+        )
     else:
         kind = "" if isinstance(error, JobFailedError) else f"{name}: "
         told = JobFailedError(f"training failed: {kind}{_telling_line(str(error))}")

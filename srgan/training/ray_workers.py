@@ -112,6 +112,21 @@ def fit(
     attempt = _Attempt(trainer.fit)
     watch = _ClusterWatch(workers, switchboard, failures.cluster_minutes)
     watchdog = Watchdog(switchboard, failures.stall_minutes)
+    try:
+        end = _await_end(attempt, switchboard, [watch.check, watchdog.check])
+        watchdog.check()  # the last epoch's slowest worker
+    except (TrainingFailedError, RayError) as error:  # of the workers, the controller, an actor
+        told = _answer(switchboard.failures.remote(), otherwise=())
+        raise _reason(error, told) from error
+    if end.stopped:
+        _log.info("a checkpoint of step %d is saved", end.step)
+        raise KeyboardInterrupt
+
+
+def _await_end(
+    attempt: "_Attempt", switchboard: Any, checks: Sequence[Callable[[], None]]
+) -> TrainingEnd:
+    """Waits for the workers, and passes signals on to them."""
     with _signals() as signals:
         asked = False
         while not attempt.ended(_SECONDS_BETWEEN_LOOKS):
@@ -122,17 +137,10 @@ def fit(
                     raise KeyboardInterrupt  # nothing has begun, so there is nothing to save
             if len(signals) > 1:
                 raise KeyboardInterrupt
-            watch.check()
-            watchdog.check()
-        watchdog.check()  # the last epoch's slowest worker
-        try:
-            end = attempt.result().return_value
-        except (TrainingFailedError, RayError) as error:
-            told = _answer(switchboard.failures.remote(), otherwise=())
-            raise _reason(error, told) from error
-        if end.stopped:
-            _log.info("a checkpoint of step %d is saved", end.step)
-            raise KeyboardInterrupt
+            for check in checks:
+                check()
+        end: TrainingEnd = attempt.result().return_value
+        return end
 
 
 def _number(workers: Workers) -> int | tuple[int, int]:

@@ -2,7 +2,6 @@
 
 import logging
 
-import keras
 import ray
 import tensorflow as tf
 
@@ -21,12 +20,7 @@ def configure_devices(gpus: int) -> None:
 
     Raises:
         UserError: If TensorFlow does not see the GPUs.
-        RuntimeError: If Keras has another backend.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            f"training needs KERAS_BACKEND=tensorflow, found {keras.backend.backend()}"
-        )
     tf.get_logger().setLevel(logging.WARNING)  # it logs every collective operation
     cpus = int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))
     use_devices(cpus=cpus, gpus=gpus)

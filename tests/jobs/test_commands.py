@@ -1,5 +1,6 @@
 """The commands as a person types them, mostly wrong ones: one line, exit code 2."""
 
+import json
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+from ray.exceptions import RaySystemError
 
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.cluster import ray_session
@@ -328,6 +330,67 @@ def test_an_error_of_the_machine_is_one_line_too(capsys):
         run(main)
     assert stop.value.code == 1
     assert capsys.readouterr().err == "error: [Errno 28] No space left on device: '/data/x'\n"
+
+
+def test_an_error_of_ray_is_one_line_too(capsys):
+    def main():
+        raise RaySystemError("System error:\nthe controller is gone")
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert stop.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: RaySystemError: ")
+    assert line.endswith("the controller is gone; run the same command again to go on")
+
+
+def test_a_shells_settings_of_keras_and_ray_change_nothing(tmp_path):
+    """Keras would take each of these from the home or the shell."""
+    folder = tmp_path / ".keras"
+    folder.mkdir()
+    settings = {"image_data_format": "channels_first", "backend": "jax", "epsilon": 0.1}
+    (folder / "keras.json").write_text(json.dumps(settings | {"floatx": "bfloat16"}))
+    shell = {"KERAS_BACKEND": "torch", "TF_USE_LEGACY_KERAS": "1", "RAY_TRAIN_V2_ENABLED": "0"}
+    done = python(
+        "import jobs, srgan, keras, tensorflow as tf, ray.train; from keras import config;"
+        "print(config.backend(), config.image_data_format(), config.floatx(), config.epsilon(),"
+        "tf.keras.__version__ == keras.__version__, hasattr(ray.train, 'UserCallback'),"
+        "srgan.KERAS_FOLDER)",
+        **shell,
+        KERAS_HOME=str(folder),
+    )
+    assert done.stdout == f"tensorflow channels_last float32 1e-07 True True {folder}\n", done
+    assert os.listdir(folder) == ["keras.json"]
+
+
+def test_file_names_are_utf8_in_any_locale(tmp_path):
+    (tmp_path / "größe.png").touch()
+    job = tmp_path / "job.py"
+    job.write_text(
+        "import os, sys; from jobs.command import run\n"
+        "run(lambda: print(sys.argv[1:], os.listdir(sys.argv[1])))\n"
+    )
+    # A folder and an argument that are not ASCII, in bytes that ASCII cannot hold.
+    done = python(str(job), str(tmp_path), "größe", PYTHONUTF8="0", LC_ALL="C")
+    assert done.stdout.startswith(f"['{tmp_path}', 'größe'] ["), done
+    assert "'größe.png'" in done.stdout
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs a file, or code, beside this process, whose own settings it does not inherit."""
+    inherited = ("KERAS_HOME", "KERAS_BACKEND", "RAY_TRAIN_V2_ENABLED", "TF_USE_LEGACY_KERAS")
+    rest = {name: value for name, value in os.environ.items() if name not in inherited}
+    begin = (code,) if code.endswith(".py") else ("-c", code)
+    return subprocess.run(
+        [sys.executable, *begin, *arguments],
+        cwd=ROOT,
+        env=rest | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_at_once(tmp_path):

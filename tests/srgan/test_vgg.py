@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import io
-from functools import partial
 
 import h5py
 import keras
@@ -179,7 +178,7 @@ def test_a_source_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     (tmp_path / "part.npz").write_bytes(buffer.getvalue())
     refused(tmp_path / "part.npz", r"part\.npz: lacks block1_conv1/bias")
 
-    monkeypatch.setattr(keras.utils, "get_file", partial(keras.utils.get_file, cache_dir=tmp_path))
+    monkeypatch.setattr("srgan.vgg_weights.KERAS_FOLDER", str(tmp_path))
     monkeypatch.setattr(vgg_weights, "_URL", (tmp_path / "none.h5").as_uri())
     refused("imagenet", r"vgg_weights imagenet: Keras could not download them \(.*No such file")
     assert run.list() == []
@@ -190,7 +189,7 @@ def test_imagenet_is_downloaded_without_building_a_network(tmp_path, monkeypatch
     weights = random_weights("vgg22")
     write_h5(tmp_path / "keras.h5", weights)
     content = (tmp_path / "keras.h5").read_bytes()
-    monkeypatch.setattr(keras.utils, "get_file", partial(keras.utils.get_file, cache_dir=tmp_path))
+    monkeypatch.setattr("srgan.vgg_weights.KERAS_FOLDER", str(tmp_path))
     monkeypatch.setattr(vgg_weights, "_URL", (tmp_path / "keras.h5").as_uri())
     monkeypatch.setattr(vgg_weights, "_MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(keras.Layer, "__new__", None)

@@ -1,70 +1,63 @@
-"""The local Ray of a job, in processes of their own: this one may have a Ray already."""
+"""What goes along to a cluster, and how a local Ray finds Python."""
 
-import os
-import subprocess
-import sys
-from unittest import mock
+import json
+import shlex
 
 import pytest
 
-from data_pipeline.platform import cluster
-from tests.conftest import PATIENCE, ROOT
-
-ADDRESS = """
-import os, ray
-from data_pipeline.platform.cluster import ray_session
-
-with ray_session():
-    known = ray.get(ray.remote(lambda: os.environ.get("RAY_ADDRESS")).remote())
-    assert known == ray.get_runtime_context().gcs_address, known
-    assert "RAY_ADDRESS" not in os.environ
-print("right")
-"""
+from data_pipeline.platform.cluster import _job_environment, _local_environment, _start
+from data_pipeline.platform.errors import JobFailedError
+from tests.conftest import ROOT
 
 
-def run(script: str, **environment: str) -> subprocess.CompletedProcess:
-    inherited = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+@pytest.fixture(autouse=True)
+def variables(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setenv("KERAS_HOME", "/dev/null")
+    monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", "1")
+    monkeypatch.delenv("TF_USE_LEGACY_KERAS", raising=False)
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
 
 
-def test_the_processes_of_a_local_ray_know_its_address():
-    """Ray Train's asks for it, and finds several where another Ray is on the machine."""
-    assert run(ADDRESS).stdout == "right\n"
+def test_a_job_takes_its_packages_and_variables_along_but_no_data():
+    assert _job_environment() == {
+        "env_vars": {
+            "KERAS_BACKEND": "tensorflow",
+            "KERAS_HOME": "/dev/null",
+            "RAY_TRAIN_V2_ENABLED": "1",
+        },
+        "py_modules": [str(ROOT / name) for name in ("data_pipeline", "srgan", "jobs")],
+        "excludes": ["**/__pycache__"],
+    }
 
 
-def test_a_long_temporary_folder_is_told_with_the_fix(tmp_path):
-    folder = tmp_path / ("long" * 25)
-    folder.mkdir()
-    script = "from jobs.command import run; from data_pipeline.platform import cluster\n"
-    script += "run(lambda: cluster.ray_session().__enter__())"
-    done = run(script, RAY_TMPDIR=str(folder))
-    assert done.returncode == 2
-    (line,) = (one for one in done.stderr.splitlines() if one.startswith("error: "))
-    assert line == (
-        f"error: {folder}: this path is too long for Ray's sockets; set RAY_TMPDIR to a short one, "
-        "as in RAY_TMPDIR=/tmp"
-    )
+def test_a_submitted_job_has_its_source_and_keeps_its_own_variables(monkeypatch):
+    submitted = {"runtime_env": {"working_dir": "gcs://x", "env_vars": {"KERAS_BACKEND": "jax"}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))
+    assert _job_environment() == {
+        "env_vars": {"KERAS_HOME": "/dev/null", "RAY_TRAIN_V2_ENABLED": "1"}
+    }
 
 
-@pytest.mark.parametrize("failures", [1, 2])
-def test_a_ray_that_starts_too_slowly_is_started_once_more(failures, caplog):
-    slow = Exception("The current node timed out during startup.")
-    answers = [slow] * failures + [None]
-    with mock.patch.multiple(
-        cluster.ray, init=mock.Mock(side_effect=answers), shutdown=mock.DEFAULT
-    ) as ray:
-        if failures == 1:
-            cluster._start()
-        else:
-            with pytest.raises(Exception, match="timed out during startup"):
-                cluster._start()
-    assert ray["shutdown"].call_count == 1
-    assert "did not start within Ray's 30 s: tries once more" in caplog.text
+def test_a_python_below_a_folder_with_a_space_is_quoted():
+    assert _local_environment("/usr/bin/python3") is None
+    python = "/home/a b/.venv/bin/python"
+    environment = _local_environment(python)
+    assert environment is not None
+    assert shlex.split(environment["py_executable"]) == [python]
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
+    def init(**_):
+        raise Exception("The current node timed out during startup.\nThis could happen")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "kept")
+    with pytest.raises(JobFailedError) as error:
+        _start()
+    text = str(error.value)
+    assert "\n" not in text
+    assert "timed out during startup. This could happen; the usual reasons are too little" in text
+    assert text.endswith("Ray's logs are in /tmp/ray/session_latest/logs")

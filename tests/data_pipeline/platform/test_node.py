@@ -1,13 +1,23 @@
+import errno
+import fcntl
 import logging
 import os
+import pwd
 import re
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
 from data_pipeline.platform.errors import UserError
-from data_pipeline.platform.node import locked_file, node_folder, node_lock, remove_unlocked
+from data_pipeline.platform.node import (
+    locked_file,
+    node_folder,
+    node_lock,
+    remove_unlocked,
+    scratch_file,
+)
 from tests.conftest import PATIENCE
 
 
@@ -17,7 +27,71 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "node"
 
 
-def test_a_folder_of_another_user_is_refused(cache, monkeypatch):
+@pytest.fixture
+def spare(tmp_path, monkeypatch) -> Path:
+    """What stands in for a home: in the temporary folder."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp" / f"srgan-{os.geteuid()}"
+
+
+def test_a_second_user_has_folders_of_their_own(cache, monkeypatch):
+    assert node_folder("locks") == cache / "locks"
+    second = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: second)
+    assert node_folder("locks") == cache / f"user-{second}" / "locks"
+    with node_lock("x"):
+        assert (cache / f"user-{second}" / "locks" / "x").exists()
+    assert not list((cache / "locks").iterdir())
+
+
+@pytest.mark.parametrize("home", [None, "/proc"])  # nobody, root included, can write to /proc
+def test_without_a_home_the_folder_is_in_the_temporary_one(spare, monkeypatch, caplog, home):
+    monkeypatch.delenv("SRGAN_CACHE")
+    if home:
+        monkeypatch.setenv("HOME", home)
+    else:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    for name in ("shards", "locks"):
+        assert node_folder(name) == spare / name
+    assert spare.stat().st_mode & 0o777 == 0o700
+    (line,) = caplog.messages
+    assert line.startswith(f"{spare} is the node's folder, as this user has no home")
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    os.symlink(spare, tempfile.gettempdir() + f"/srgan-{other}")  # set by another user
+    with pytest.raises(UserError, match=r"cannot be made or written .*; set SRGAN_CACHE to a"):
+        node_folder("shards")
+
+
+def test_a_tilde_without_a_home_is_refused(monkeypatch):
+    monkeypatch.setenv("SRGAN_CACHE", "~/cache")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(UserError, match=r"^SRGAN_CACHE=~/cache: this user has no home folder; "):
+        node_folder("shards")
+
+
+def test_locks_hold_on_a_file_system_without_any(cache, spare, monkeypatch):
+    """This one fails as an NFS server without a lock service does."""
+    flock = fcntl.flock
+
+    def no_locks_in_the_cache(file, kind) -> None:
+        handle = file if isinstance(file, int) else file.fileno()
+        if os.readlink(f"/proc/self/fd/{handle}").startswith(str(cache)):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        flock(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", no_locks_in_the_cache)
+    with node_lock("x"), (spare / "locks" / "x").open("wb") as file, pytest.raises(BlockingIOError):
+        flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with scratch_file("y") as path:
+        assert not remove_unlocked(path)
+    assert not path.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(cache, monkeypatch):
     assert node_folder("scratch") == cache / "scratch"
     monkeypatch.setattr(os, "access", lambda path, mode: path != cache / "scratch")
     assert node_folder("shards") == cache / "shards"

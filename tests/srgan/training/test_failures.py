@@ -4,6 +4,7 @@ import errno
 
 import pytest
 import tensorflow as tf
+from ray.exceptions import OutOfMemoryError
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from srgan.training.failures import describe, first_cause
@@ -17,6 +18,17 @@ def test_a_users_mistake_that_a_worker_finds_is_a_user_error():
     other = describe(ValueError("x"))
     assert isinstance(other.error, JobFailedError)
     assert str(other.error) == "training failed: ValueError: x"
+
+
+def test_a_worker_that_was_ended_for_memory_is_told_in_one_line():
+    text = "Memory on the node (IP: 10.0.0.7, ID: 1d) was 2.8GB used / 3.0GB limit (0.9)\n..."
+    failure = describe(OutOfMemoryError(text))
+    assert str(failure.error) == (
+        "training failed: the memory of node 10.0.0.7 was full (2.8GB of 3.0GB), and Ray ended the "
+        "process; lower batch.global_batch, or use nodes with more memory; the same command goes "
+        "on from the last checkpoint"
+    )
+    assert not failure.is_final
 
 
 def test_the_error_is_of_the_worker_that_failed_and_not_of_one_that_lost_it():

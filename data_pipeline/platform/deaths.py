@@ -1,0 +1,38 @@
+"""Why a process of Ray's ended, when it could not tell itself. Most often memory is the reason."""
+
+import re
+
+from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
+
+# Ray's monitor ends a process, and says what it saw.
+_MONITOR = re.compile(r"Memory on the node \(IP: ([^,]+), .*?was (\S+) used / (\S+) limit")
+
+# The kernel ends a process, and Ray only sees its connection close.
+_SILENT = re.compile(r"connection error code 2|worker process has died")
+_NODE = re.compile(r"^\s*ip: (\S+)$", re.M)
+
+
+def explain_death(error: BaseException) -> str | None:
+    """What happened, in words without a fix; None for an error of another kind.
+
+    Args:
+        error: What Ray raised in place of a result.
+    """
+    if not isinstance(error, ActorDiedError | OutOfMemoryError | WorkerCrashedError):
+        return None
+    text = str(error)
+    if seen := _MONITOR.search(text):
+        node, used, limit = seen.groups()
+        return f"the memory of node {node} was full ({used} of {limit}), and Ray ended the process"
+    if isinstance(error, OutOfMemoryError):
+        return "a node's memory was full, and Ray ended the process"
+    if isinstance(error, WorkerCrashedError) or _SILENT.search(text):
+        node = f" on node {found[1]}" if (found := _NODE.search(text)) else ""
+        return f"the process{node} was killed, as the kernel does when memory is full"
+    return None
+
+
+def one_line(error: BaseException) -> str:
+    """An error of Ray's in one line of at most 300 characters."""
+    told = explain_death(error)
+    return told or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
