@@ -2,10 +2,10 @@
 
     python spot_notice.py
 
-It asks the instance's metadata service every five seconds. EC2 gives two minutes' notice. When the
-notice is there, it calls `ray drain-node` until Ray accepts, and ends. On an instance that is no spot
-instance it ends at once. It needs Python's standard library alone, and `ray` on the PATH.
-AWS_EC2_METADATA_SERVICE_ENDPOINT names another service, as it does for AWS's own tools.
+It asks the instance's metadata service every five seconds. EC2 gives two minutes' notice. Then this
+calls `ray drain-node` until Ray accepts, and ends. On an instance that is not spot it ends at once.
+It needs Python's standard library alone, and `ray` on the PATH. AWS_EC2_METADATA_SERVICE_ENDPOINT
+names another service, as it does for AWS's own tools.
 """
 
 import json
@@ -14,13 +14,13 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timezone
+from http.client import HTTPConnection, HTTPException
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
 
-SECONDS_BETWEEN_LOOKS = 5.0
+_SECONDS_BETWEEN_LOOKS = 5.0
 _SECONDS_TO_ANSWER = 2.0
-_NOT_FOUND = 404
+_FOUND, _NOT_FOUND = 200, 404
 
 
 def main() -> None:
@@ -29,15 +29,17 @@ def main() -> None:
         print("no spot instance: nothing to wait for", flush=True)
         return
     while (notice := _ask("spot/instance-action")) is None:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
     print(f"EC2's notice: {notice}", flush=True)
-    while subprocess.run(drain_command(json.loads(notice), _now()), check=False).returncode:
+    # Without this Ray would start a cluster of its own where it finds none.
+    os.environ["RAY_ADDRESS"] = "auto"
+    while subprocess.run(drain_command(json.loads(notice), _now()), check=False).returncode:  # noqa: S603
         print("Ray does not accept it: trying again", file=sys.stderr, flush=True)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def drain_command(notice: dict[str, Any], now: datetime) -> list[str]:
-    """The command that tells Ray.
+    """The command that tells Ray: the node is this one.
 
     Args:
         notice: EC2's, as {"action": "terminate", "time": "2026-01-02T03:04:05Z"}.
@@ -57,26 +59,33 @@ def drain_command(notice: dict[str, Any], now: datetime) -> list[str]:
 def _ask(path: str) -> str | None:
     """The instance's metadata; None where there is none. Asks until the service answers."""
     service = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
-    lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     problem = ""
     while True:
         try:
-            token = _get(Request(f"{service}/latest/api/token", headers=lifetime, method="PUT"))
-            header = {"X-aws-ec2-metadata-token": token}
-            return _get(Request(f"{service}/latest/meta-data/{path}", headers=header))
-        except OSError as error:
-            if isinstance(error, HTTPError) and error.code == _NOT_FOUND:
-                return None
-            if str(error) != problem:
-                problem = str(error)
-                print(f"{service}: {problem}; asking again", file=sys.stderr, flush=True)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+            status, token = _request(service, "PUT", "/latest/api/token", lifetime)
+            if status == _FOUND:
+                header = {"X-aws-ec2-metadata-token": token}
+                status, text = _request(service, "GET", f"/latest/meta-data/{path}", header)
+                if status in (_FOUND, _NOT_FOUND):
+                    return text if status == _FOUND else None
+            found = f"HTTP status {status}"
+        except (OSError, HTTPException) as error:
+            found = f"{type(error).__name__}: {error}"
+        if found != problem:
+            problem = found
+            print(f"{service}: {problem}; asking again", file=sys.stderr, flush=True)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _get(request: Request) -> str:
-    with urlopen(request, timeout=_SECONDS_TO_ANSWER) as answer:
-        body: str = answer.read().decode()
-        return body
+def _request(service: str, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+    connection = HTTPConnection(urlsplit(service).netloc, timeout=_SECONDS_TO_ANSWER)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 def _now() -> datetime:

@@ -24,12 +24,10 @@ from ray.autoscaler.v2.instance_manager.node_provider import NodeProviderAdapter
 from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import (
     CloudResourceMonitor,
 )
-from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
-from ray.autoscaler.v2.schema import AutoscalerInstance
-from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent, NodeKind
+from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 
 from tests.conftest import ROOT
+from tests.deploy.autoscaler import CPU_TASK, TRAINING_WORKER, launched
 from tests.deploy.yaml_files import read_yaml
 
 CLUSTER = ROOT / "cluster.yaml"
@@ -53,15 +51,13 @@ PAIRS = [("gpu_spot", "gpu_on_demand"), ("one_gpu_spot", "one_gpu_on_demand")]
 GPU_WORKERS = [name for pair in PAIRS for name in pair]
 WORKERS = ["cpu_spot", *GPU_WORKERS]
 
-# What instances are found to have, and what a training worker and a task of prepare ask for.
+# What instances are found to have.
 FOUND = {
     "m6i.2xlarge": {"CPU": 8, "memory": 20 << 30},
     "c7i.4xlarge": {"CPU": 16, "memory": 20 << 30},
     "g5.2xlarge": {"CPU": 8, "GPU": 1, "memory": 20 << 30, "accelerator_type:A10G": 1},
     "g5.12xlarge": {"CPU": 48, "GPU": 4, "memory": 130 << 30, "accelerator_type:A10G": 4},
 }
-TRAINING_WORKER = {"CPU": 1, "GPU": 1}
-CPU_TASK = {"CPU": 1, "cpu_node": 1}
 
 
 @pytest.fixture
@@ -136,7 +132,9 @@ def test_regions_agree(config):
     assert set(found) == {config["provider"]["region"]}
     assert len(found) > 5
     zone = config["provider"]["availability_zone"]
-    assert re.fullmatch(rf"{config['provider']['region']}[a-z]", zone)  # one: traffic between is paid
+    assert re.fullmatch(
+        rf"{config['provider']['region']}[a-z]", zone
+    )  # one: traffic between is paid
 
 
 def test_no_secrets_and_nothing_open_to_the_world():
@@ -230,35 +228,10 @@ def test_spot_and_on_demand_differ_in_nothing_else(config, pair):
 # Ray's autoscaler
 
 
-def _launched(config: dict, asked: dict, count: int, *, monitor=None) -> dict[str, int]:
-    """The nodes that Ray's autoscaler starts for `count` times these resources."""
+def _launched(config: dict, asked: dict, count: int, **options) -> dict[str, int]:
     for node in config["available_node_types"].values():
         node["resources"] = FOUND[node["node_config"]["InstanceType"]] | node["resources"]
-    types = AutoscalingConfig(prepare_config(config), skip_content_hash=True)
-    monitor = monitor or CloudResourceMonitor()
-    request = SchedulingRequest(
-        disable_launch_config_check=True,
-        node_type_configs=types.get_node_type_configs(),
-        max_num_nodes=types.get_max_num_nodes(),
-        resource_requests=ResourceRequestUtil.group_by_count(
-            [ResourceRequestUtil.make(asked) for _ in range(count)]
-        ),
-        current_instances=[
-            AutoscalerInstance(
-                cloud_instance_id="head",
-                im_instance=Instance(
-                    instance_id="head",
-                    instance_type="head",
-                    node_kind=NodeKind.HEAD,
-                    status=Instance.REQUESTED,
-                ),
-            )
-        ],
-        cloud_resource_availabilities=monitor.get_resource_availabilities(),
-        recoverable_resource_availabilities=monitor.get_recoverable_resource_availabilities(),
-    )
-    reply = ResourceDemandScheduler().schedule(request)
-    return {launch.instance_type: launch.count for launch in reply.to_launch}
+    return launched(prepare_config(config), asked, count, **options)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +361,9 @@ def test_ray_up_takes_all_from_the_file_and_the_head_calls_what_its_policy_allow
     types = resolved["available_node_types"]
     for node in types.values():
         found = FOUND[node["node_config"]["InstanceType"]] | {"cpu_node": 0}
-        assert all(node["resources"][name] == found[name] for name in ("CPU", "GPU") if name in found)
+        assert all(
+            node["resources"][name] == found[name] for name in ("CPU", "GPU") if name in found
+        )
         (subnet,) = node["node_config"]["SubnetIds"]
         zone = boto3.resource("ec2", "us-east-1").Subnet(subnet).availability_zone
         assert zone == account["provider"]["availability_zone"]
