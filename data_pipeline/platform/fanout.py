@@ -24,8 +24,8 @@ _HOPELESS = 3
 
 _PATIENCE_SECONDS = 300
 
-# A resource that cluster.yaml and deploy/kubernetes give nodes without GPUs, one for each CPU. Where
-# a cluster has it, tasks ask for it: their queue never starts a GPU node. Elsewhere they run anywhere.
+# A resource of nodes without GPUs, one for each CPU: cluster.yaml and deploy/kubernetes give it.
+# Where a cluster has it, tasks ask for it, and their queue starts no GPU node.
 _CPU_NODES = "cpu_node"
 
 _log = logging.getLogger(__name__)

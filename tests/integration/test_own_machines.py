@@ -187,12 +187,9 @@ def assert_that_ec2s_notice_drains(machines: Machines, chosen: str) -> None:
         )
     assert watcher.returncode == 0, watcher.stderr
     assert "Ray does not accept it" not in watcher.stderr
-    code = (
-        "import ray; ray.init(logging_level='ERROR'); from ray._private.state import state; "
-        "print('draining', *state.get_draining_nodes())"
-    )
-    drained = machines.run(BIN / "python", "-c", code, RAY_ADDRESS=machines.address)
-    assert f"draining {chosen}\n" in drained.stdout, drained.stderr
+    # A node that is drained ends when it has no work; this one has none.
+    wait_until(lambda: chosen not in machines.node_ids())
+    assert len(machines.node_ids()) == 2
 
 
 def test_what_the_script_cannot_do_is_one_line(tmp_path):
