@@ -32,6 +32,10 @@ _HOPELESS = 3
 
 _PATIENCE_SECONDS = 300
 
+# A resource of nodes without GPUs, one for each CPU: cluster.yaml and deploy/kubernetes give it.
+# Where a cluster has it, tasks ask for it, and their queue starts no GPU node.
+_CPU_NODES = "cpu_node"
+
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -67,7 +71,12 @@ def as_task(function: Callable[..., Any], *, cpus: int = 1) -> Callable[..., Any
         cpus: Cores that a task takes.
     """
     task = ray.remote(num_cpus=cpus, max_retries=RETRIES, retry_exceptions=list(MAY_PASS))
-    submit: Callable[..., Any] = task(function).remote
+    remote = task(function)
+
+    def submit(*values: Any) -> Any:
+        nodes = {_CPU_NODES: cpus} if _CPU_NODES in ray.cluster_resources() else {}
+        return remote.options(resources=nodes).remote(*values)
+
     return submit
 
 
@@ -104,7 +113,9 @@ def fan_out_unordered(
         pending: dict[Any, int] = {}
         in_a_row = 0
         while True:
-            room = max(2, int(_QUEUED_PER_SLOT * ray.cluster_resources().get("CPU", 1) / cpus))
+            there = ray.cluster_resources()
+            slots = there.get(_CPU_NODES, there.get("CPU", 1)) / cpus
+            room = max(2, int(_QUEUED_PER_SLOT * slots))
             if in_a_row < _HOPELESS * room:
                 for number, values in islice(waiting, max(0, room - len(pending))):
                     pending[submit(*values)] = number

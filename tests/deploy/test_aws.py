@@ -24,12 +24,10 @@ from ray.autoscaler.v2.instance_manager.node_provider import NodeProviderAdapter
 from ray.autoscaler.v2.instance_manager.subscribers.cloud_resource_monitor import (
     CloudResourceMonitor,
 )
-from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
-from ray.autoscaler.v2.schema import AutoscalerInstance
-from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent, NodeKind
+from ray.core.generated.instance_manager_pb2 import Instance, InstanceUpdateEvent
 
 from tests.conftest import ROOT
+from tests.deploy.autoscaler import CPU_TASK, TRAINING_WORKER, launched
 from tests.deploy.yaml_files import read_yaml
 
 CLUSTER = ROOT / "cluster.yaml"
@@ -49,10 +47,17 @@ S3_ACTIONS = frozenset(
 )
 BUCKET_ACTIONS = {"s3:ListBucket", "s3:ListBucketMultipartUploads"}
 
-WORKERS = ("gpu_spot", "gpu_on_demand")
+PAIRS = [("gpu_spot", "gpu_on_demand"), ("one_gpu_spot", "one_gpu_on_demand")]
+GPU_WORKERS = [name for pair in PAIRS for name in pair]
+WORKERS = ["cpu_spot", *GPU_WORKERS]
 
-# What a g5.2xlarge is found to have.
-WORKER_RESOURCES = {"CPU": 8, "GPU": 1, "memory": 20 << 30, "accelerator_type:A10G": 1}
+# What instances are found to have.
+FOUND = {
+    "m6i.2xlarge": {"CPU": 8, "memory": 20 << 30},
+    "c7i.4xlarge": {"CPU": 16, "memory": 20 << 30},
+    "g5.2xlarge": {"CPU": 8, "GPU": 1, "memory": 20 << 30, "accelerator_type:A10G": 1},
+    "g5.12xlarge": {"CPU": 48, "GPU": 4, "memory": 130 << 30, "accelerator_type:A10G": 4},
+}
 
 
 @pytest.fixture
@@ -110,9 +115,8 @@ def test_what_must_be_changed_stands_at_the_top():
     block, rest = re.search(r"^metadata:.*?\n(?=\S)(?=.)", text, re.S | re.M).group(), text
     rest = text.replace(block, "")
     assert "CHANGE" not in rest
-    for name, value in re.findall(r"&(\w+) (.*?)(?:  #.*)?$", block, re.M):
+    for name in re.findall(r"&(\w+) ", block):
         assert re.search(rf"\*{name}\b", rest), f"{name} is used nowhere"
-        assert value not in rest, f"{name} is repeated"
     values = read_yaml(block)["metadata"]
     assert block.count("CHANGE:") == len(values)
     # Nothing that could start something of somebody else's by mistake.
@@ -121,8 +125,20 @@ def test_what_must_be_changed_stands_at_the_top():
     assert "REGISTRY" in values["head_image"]
 
 
+def test_regions_agree(config):
+    files = [CLUSTER, *(ROOT / "deploy").rglob("*.*"), ROOT / "docs" / "runbook.md"]
+    texts = [path.read_text() for path in files if path.suffix in (".yaml", ".md", ".json")]
+    found = re.findall(r"\b[a-z]{2}-(?:north|south|east|west|central)+-\d\b", " ".join(texts))
+    assert set(found) == {config["provider"]["region"]}
+    assert len(found) > 5
+    zone = config["provider"]["availability_zone"]
+    assert re.fullmatch(
+        rf"{config['provider']['region']}[a-z]", zone
+    )  # one: traffic between is paid
+
+
 def test_no_secrets_and_nothing_open_to_the_world():
-    for path in [CLUSTER, *POLICIES.iterdir()]:
+    for path in [CLUSTER, *POLICIES.glob("*.*")]:
         text = path.read_text()
         assert not re.search(r"AKIA|ASIA|SECRET_ACCESS_KEY|SESSION_TOKEN|BEGIN .*KEY", text), path
         assert not re.search(r"0\.0\.0\.0|::/0", text), path
@@ -130,7 +146,27 @@ def test_no_secrets_and_nothing_open_to_the_world():
     assert "dashboard-host" not in CLUSTER.read_text()
 
 
+def test_every_node_asks_for_the_token_of_the_machine_that_starts_the_cluster(config):
+    assert config["file_mounts"] == {"/home/ray/.ray/auth_token": "~/.ray/auth_token"}
+    command = _docker_command(config)
+    assert "-e RAY_AUTH_MODE=token" in command
+    assert ":/home/ray/.ray/auth_token " in command
+
+
 # The nodes
+
+
+def _docker_command(config: dict) -> str:
+    return docker_start_cmds(
+        user="ubuntu",
+        image=config["docker"]["image"],
+        mount_dict=config["file_mounts"],
+        container_name=config["docker"]["container_name"],
+        user_options=config["docker"]["run_options"],
+        cluster_name=config["cluster_name"],
+        home_directory="/home/somebody",
+        docker_cmd="docker",
+    )
 
 
 @pytest.mark.parametrize("name", ["head", *WORKERS])
@@ -154,17 +190,7 @@ def test_every_node_is_closed_and_its_costs_are_told_apart(config, name):
 
 def test_credentials_reach_the_container_over_one_hop(config):
     """Ray's containers use the host's network, so that nothing farther away may ask."""
-    command = docker_start_cmds(
-        user="ubuntu",
-        image=config["docker"]["image"],
-        mount_dict={},
-        container_name=config["docker"]["container_name"],
-        user_options=config["docker"]["run_options"],
-        cluster_name=config["cluster_name"],
-        home_directory="/home/somebody",
-        docker_cmd="docker",
-    )
-    assert "--net=host" in command
+    assert "--net=host" in _docker_command(config)
     for node in config["available_node_types"].values():
         assert node["node_config"]["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
 
@@ -182,13 +208,18 @@ def test_the_head_has_no_gpu_and_workers_come_and_go(config):
     for name in WORKERS:
         assert types[name]["min_workers"] == 0
         assert 0 < types[name]["max_workers"] <= config["max_workers"]
-        assert types[name]["docker"]["worker_run_options"] == ["--gpus all"]
+        gpus = types[name]["node_config"]["InstanceType"].startswith("g")
+        docker = {"worker_run_options": ["--gpus all"]} if gpus else {"worker_image": "cpu"}
+        assert types[name]["docker"].keys() == docker.keys()
+        assert gpus != ("cpu_node" in types[name]["resources"])
+    assert types["cpu_spot"]["docker"]["worker_image"] == config["docker"]["head_image"]
     ssh = set(head["node_config"]["SecurityGroupIds"])
     assert len(ssh - set(types["gpu_spot"]["node_config"]["SecurityGroupIds"])) == 1
 
 
-def test_spot_and_on_demand_differ_in_nothing_else(config):
-    spot, on_demand = (copy.deepcopy(config["available_node_types"][name]) for name in WORKERS)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_spot_and_on_demand_differ_in_nothing_else(config, pair):
+    spot, on_demand = (copy.deepcopy(config["available_node_types"][name]) for name in pair)
     assert spot["node_config"].pop("InstanceMarketOptions") == {"MarketType": "spot"}
     assert spot.pop("priority") > on_demand.pop("priority")
     assert spot == on_demand
@@ -197,47 +228,50 @@ def test_spot_and_on_demand_differ_in_nothing_else(config):
 # Ray's autoscaler
 
 
-def _launched(config: dict, *, gpus: int, monitor=None) -> dict[str, int]:
-    for name in WORKERS:
-        config["available_node_types"][name]["resources"] = WORKER_RESOURCES
-    config["available_node_types"]["head"]["resources"] = {"CPU": 8, "GPU": 0}
-    types = AutoscalingConfig(prepare_config(config), skip_content_hash=True)
-    monitor = monitor or CloudResourceMonitor()
-    request = SchedulingRequest(
-        disable_launch_config_check=True,
-        node_type_configs=types.get_node_type_configs(),
-        max_num_nodes=types.get_max_num_nodes(),
-        resource_requests=ResourceRequestUtil.group_by_count(
-            [ResourceRequestUtil.make({"CPU": 8, "GPU": 1}) for _ in range(gpus)]
-        ),
-        current_instances=[
-            AutoscalerInstance(
-                cloud_instance_id="head",
-                im_instance=Instance(
-                    instance_id="head",
-                    instance_type="head",
-                    node_kind=NodeKind.HEAD,
-                    status=Instance.REQUESTED,
-                ),
-            )
-        ],
-        cloud_resource_availabilities=monitor.get_resource_availabilities(),
-        recoverable_resource_availabilities=monitor.get_recoverable_resource_availabilities(),
-    )
-    reply = ResourceDemandScheduler().schedule(request)
-    return {launch.instance_type: launch.count for launch in reply.to_launch}
+def _launched(config: dict, asked: dict, count: int, **options) -> dict[str, int]:
+    for node in config["available_node_types"].values():
+        node["resources"] = FOUND[node["node_config"]["InstanceType"]] | node["resources"]
+    return launched(prepare_config(config), asked, count, **options)
 
 
-def test_spot_comes_first_and_no_more_nodes_than_allowed(config):
-    assert _launched(config, gpus=2) == {"gpu_spot": 2}
-    assert _launched(config, gpus=9) == {"gpu_spot": 4}
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, {"one_gpu_spot": 1}),
+        (2, {"one_gpu_spot": 2}),
+        (4, {"gpu_spot": 1}),
+        (8, {"gpu_spot": 2}),
+        (9, {"gpu_spot": 2, "one_gpu_spot": 1}),
+        (12, {"gpu_spot": 2, "gpu_on_demand": 1}),
+    ],
+)
+def test_trainings_get_the_nodes_that_they_fill_spot_first(config, count, expected):
+    assert _launched(config, TRAINING_WORKER, count) == expected
+
+
+def test_two_workers_share_a_node_where_the_small_ones_are_left_out(config):
+    for name in ("one_gpu_spot", "one_gpu_on_demand"):
+        config["available_node_types"][name]["max_workers"] = 0
+    assert _launched(config, TRAINING_WORKER, 2) == {"gpu_spot": 1}
+
+
+def test_no_task_on_cpus_starts_a_gpu_node(config):
+    """However many wait. A task that asks for CPUs alone would, once the CPU nodes are there."""
+    nodes = config["available_node_types"]
+    for name in ("head", "cpu_spot"):
+        instance = nodes[name]["node_config"]["InstanceType"]
+        assert nodes[name]["resources"]["cpu_node"] == FOUND[instance]["CPU"]
+    assert _launched(copy.deepcopy(config), CPU_TASK, 8) == {}  # the head has room
+    assert _launched(copy.deepcopy(config), CPU_TASK, 9) == {"cpu_spot": 1}
+    assert _launched(copy.deepcopy(config), CPU_TASK, 1000) == {"cpu_spot": 4}
+    assert _launched(config, {"CPU": 1}, 1000).keys() > {"cpu_spot"}
 
 
 def test_on_demand_fills_what_spot_may_not(config):
-    config["available_node_types"]["gpu_spot"]["max_workers"] = 1
-    assert _launched(config, gpus=3) == {"gpu_spot": 1, "gpu_on_demand": 2}
-    config["available_node_types"]["gpu_spot"]["max_workers"] = 0
-    assert _launched(config, gpus=3) == {"gpu_on_demand": 3}
+    for most, expected in ((1, {"gpu_spot": 1, "gpu_on_demand": 1}), (0, {"gpu_on_demand": 2})):
+        one = copy.deepcopy(config)
+        one["available_node_types"]["gpu_spot"]["max_workers"] = most
+        assert _launched(one, TRAINING_WORKER, 8) == expected
 
 
 def test_a_refused_spot_launch_is_asked_again(config):
@@ -247,7 +281,7 @@ def test_a_refused_spot_launch_is_asked_again(config):
         instance_type="gpu_spot", new_instance_status=Instance.ALLOCATION_FAILED
     )
     monitor.notify([refused])
-    assert _launched(config, gpus=1, monitor=monitor) == {"gpu_spot": 1}
+    assert _launched(config, TRAINING_WORKER, 4, monitor=monitor) == {"gpu_spot": 1}
 
 
 class _Reader:
@@ -325,9 +359,14 @@ def test_ray_up_takes_all_from_the_file_and_the_head_calls_what_its_policy_allow
     # Neither roles nor groups nor rules: only the key pair.
     assert made == {"CreateKeyPair"}
     types = resolved["available_node_types"]
-    assert types["gpu_spot"]["resources"]["GPU"] == 1
-    assert types["gpu_spot"]["resources"] == types["gpu_on_demand"]["resources"]
-    assert types["head"]["resources"] == {"CPU": 8, "GPU": 0}
+    for node in types.values():
+        found = FOUND[node["node_config"]["InstanceType"]] | {"cpu_node": 0}
+        assert all(
+            node["resources"][name] == found[name] for name in ("CPU", "GPU") if name in found
+        )
+        (subnet,) = node["node_config"]["SubnetIds"]
+        zone = boto3.resource("ec2", "us-east-1").Subnet(subnet).availability_zone
+        assert zone == account["provider"]["availability_zone"]
     resolved.pop("head_node")
 
     aws_utils.resource_cache.cache_clear()
@@ -358,7 +397,8 @@ def test_ray_up_takes_all_from_the_file_and_the_head_calls_what_its_policy_allow
         assert body["MetadataOptions.HttpTokens"] == "required"
         assert body["IamInstanceProfile.Name"] == "srgan-worker"
         assert body["BlockDeviceMapping.1.Ebs.Encrypted"] == "true"
-    assert [body.get("InstanceMarketOptions.MarketType") for body in launches] == ["spot", None]
+    markets = [body.get("InstanceMarketOptions.MarketType") for body in launches]
+    assert markets == ["spot" if name.endswith("spot") else None for name in WORKERS]
 
 
 def _tags(body: dict) -> dict[str, dict[str, str]]:

@@ -150,12 +150,15 @@ def test_the_image_holds_the_source_and_nothing_else():
         "constraints-cpu.txt",
         "constraints-gpu.txt",
         "data_pipeline",
+        "deploy",
         "jobs",
         "pyproject.toml",
         "srgan",
     }
     assert Path("srgan/evaluation/report.html.j2") in files
     assert Path("jobs/train.py") in files
+    deploy = [str(path) for path in files if path.parts[0] == "deploy"]
+    assert deploy == ["deploy/aws/spot_notice.py"]
     for path in files:
         assert path.suffix in {".py", ".yaml", ".json", ".j2", ".txt", ".toml"}, path
 

@@ -13,9 +13,13 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import ray
+from ray.autoscaler._private.kuberay.autoscaling_config import (
+    _derive_autoscaling_config_from_ray_cr,
+)
 
 from srgan.config_file import load_config
 from tests.conftest import ROOT
+from tests.deploy.autoscaler import CPU_TASK, TRAINING_WORKER, launched
 from tests.deploy.yaml_files import read_yaml
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -125,6 +129,7 @@ def test_pods_have_few_rights(file, name):
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert all("hostPath" not in volume for volume in pod["volumes"])
+    assert pod["imagePullSecrets"] == [{"name": "srgan-registry"}]
     for container in pod["containers"]:
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -189,6 +194,20 @@ def test_clusters(file):
             grace = template["spec"]["terminationGracePeriodSeconds"]
             hook = " ".join(container["lifecycle"]["preStop"]["exec"]["command"])
             assert int(re.search(r"(?:^sleep|remaining-seconds) (\d+)", hook)[1]) < grace
+
+
+def test_the_cluster_that_stays_starts_pods_for_the_work_that_there_is():
+    document = manifest(CLUSTER)
+    document["metadata"]["namespace"] = "default"
+    config = _derive_autoscaling_config_from_ray_cr(document)  # as Ray's autoscaler reads it
+    nodes = config["available_node_types"]
+    assert nodes["gpu"]["min_workers"] == nodes["cpu"]["min_workers"] == 0
+    assert all(group["replicas"] == 0 for group in document["spec"]["workerGroupSpecs"])
+    for name in ("headgroup", "cpu"):
+        assert nodes[name]["resources"]["cpu_node"] == nodes[name]["resources"]["CPU"]
+    assert launched(config, CPU_TASK, 4) == {}  # the head has room
+    assert launched(config, CPU_TASK, 1000) == {"cpu": 2}  # and no GPU pod
+    assert launched(config, TRAINING_WORKER, 2) == {"gpu": 2}
 
 
 def test_the_rayjob_cleans_up_and_lets_a_stopped_run_save():
