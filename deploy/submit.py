@@ -11,6 +11,8 @@ Exit codes: the job's own where it ended by itself; 1 where it was stopped, or t
 
 import argparse
 import asyncio
+import logging
+import os
 import shlex
 import sys
 import time
@@ -39,6 +41,8 @@ def main() -> None:
     parser.add_argument("job", choices=_JOBS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the job's own")
     args = parser.parse_args()
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    os.environ["RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES"] = ""  # ours leave out more
     runtime_env = yaml.safe_load((_ROOT / "deploy/runtime_env.yaml").read_text())
     if problem := too_large(_ROOT, runtime_env["excludes"]):
         _refuse(problem)

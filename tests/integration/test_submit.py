@@ -192,7 +192,8 @@ def test_a_stopped_job_saves_and_the_next_one_goes_on(bucket, cluster, data):
     run = f"{bucket.uri}/stopped"
     process = cluster.begin("train", *train_arguments(data, run))
     wait_for_step(bucket, "stopped", 20, process)
-    (job,) = re.findall(r"raysubmit_\w+", cluster.ask("list"))[-1:]
+    lines = iter(process.stdout.readline, "")
+    job = next(line.split()[1].strip(":") for line in lines if line.startswith("submitted "))
     cluster.ask("stop", job)
     log = output_of(process, code=1)
     assert f"{job}: STOPPED" in log
