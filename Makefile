@@ -61,8 +61,7 @@ lint: setup
 	$(BIN)/mypy
 
 submit-prepare submit-train submit-evaluate: setup
-	$(BIN)/ray job submit --address "$(ADDRESS)" --working-dir . --runtime-env deploy/runtime_env.yaml \
-	  -- python -m jobs.$(@:submit-%=%) $(ARGS)
+	$(BIN)/python deploy/submit.py --address "$(ADDRESS)" $(@:submit-%=%) $(ARGS)
 
 clean:
 	rm -rf $(DEMO)

@@ -1,6 +1,7 @@
 """The keys of everything in a RUN."""
 
 import re
+import time
 
 CONFIG_KEY = "config.yaml"
 DATASET_KEY = "dataset.json"
@@ -43,3 +44,8 @@ def tensorboard_key(step: int, *, validation: bool = False) -> str:
 def samples_key(epoch: int, phase: str | None = None) -> str:
     """Key of an epoch's sample picture; `phase` is None for the run's last phase."""
     return f"samples/{phase or 'epoch'}-{epoch:04}.png"
+
+
+def log_key(began: float) -> str:
+    """Key of the log of the job that began so many seconds after 1970; by UTC."""
+    return time.strftime("logs/%Y-%m-%dT%H-%M-%SZ.log", time.gmtime(began))

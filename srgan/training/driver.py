@@ -27,6 +27,7 @@ from srgan.run_layout import (
 )
 from srgan.training.checkpoint import Position, newest_position
 from srgan.training.goodput import recorded_job
+from srgan.training.job_log import copied_log
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
 from srgan.training.ray_workers import fit
@@ -92,7 +93,7 @@ def train(
                 "lease": lease,
                 "gpus": scaling.gpus,
             }
-            with recorded_job(run, lease, began):
+            with copied_log(run, began), recorded_job(run, lease, began):
                 fit(train_worker, arguments, scaling, failures=config.failures)
 
 

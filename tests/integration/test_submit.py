@@ -1,4 +1,4 @@
-"""Jobs on a cluster of three nodes, by `ray job submit` alone, with everything in a bucket."""
+"""Jobs on a cluster of three nodes, by deploy/submit.py alone, with everything in a bucket."""
 
 import csv
 import io
@@ -56,12 +56,16 @@ class JobCluster:
         given = [str(BIN / "ray"), "job", arguments[0]]
         return [*given, "--address", f"http://127.0.0.1:{self.port}", *map(str, arguments[1:])]
 
-    def begin(self, job: str, *arguments: Any, options: tuple[str, ...] = ()) -> subprocess.Popen:
-        """As the README and `make submit-...` say it."""
-        how = ["--working-dir", ROOT, "--runtime-env", ROOT / "deploy/runtime_env.yaml", *options]
-        command = self.command("submit", *how, "--", "python", "-m", f"jobs.{job}", *arguments)
+    def begin(self, job: str, *arguments: Any) -> subprocess.Popen:
+        """As `make submit-...` does."""
+        script = [sys.executable, ROOT / "deploy/submit.py"]
+        command = [*script, "--address", f"http://127.0.0.1:{self.port}", job, *arguments]
         return subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*map(str, command)],
+            cwd="/",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def submit(self, job: str, *arguments: Any) -> str:
@@ -186,14 +190,16 @@ def test_prepare_train_and_evaluate_with_a_node_lost(bucket, cluster, data):
 @pytest.mark.slow
 def test_a_stopped_job_saves_and_the_next_one_goes_on(bucket, cluster, data):
     run = f"{bucket.uri}/stopped"
-    process = cluster.begin(
-        "train", *train_arguments(data, run), options=("--submission-id", "one")
-    )
+    process = cluster.begin("train", *train_arguments(data, run))
     wait_for_step(bucket, "stopped", 20, process)
-    cluster.ask("stop", "one")
-    process.communicate(timeout=PATIENCE)
-    assert "Job 'one' was stopped" in cluster.ask("status", "one")
-    log = cluster.ask("logs", "one")
+    lines = iter(process.stdout.readline, "")
+    job = next(line.split()[1].strip(":") for line in lines if line.startswith("submitted "))
+    cluster.ask("stop", job)
+    log = output_of(process, code=1)
+    assert f"{job}: STOPPED" in log
+    (copy,) = bucket.contents("stopped/logs").values()
+    assert b"gan epoch" in copy
+    assert copy.splitlines()[-1].endswith(b" the job ends: KeyboardInterrupt")
     (saved,) = re.findall(r"a checkpoint of step (\d+) is saved", log)
     assert steps(bucket, "stopped")[-1] == int(saved)
     assert "interrupted: run the same command again to go on" in log
@@ -219,8 +225,8 @@ def test_what_goes_wrong_is_one_line(bucket, cluster, data):
             [*usual, "--num-workers", 4, *soon],
         ),
     ):
-        output = output_of(cluster.begin("train", *arguments), code=1)
-        # Said in the log, which `ray job submit` shows once more with the status.
+        output = output_of(cluster.begin("train", *arguments), code=2)  # the job's own
+        # Said in the log, which is shown once more with the status.
         (error,) = {line for line in output.splitlines() if line.startswith("error: ")}
         assert message in error
         assert "Traceback" not in output
