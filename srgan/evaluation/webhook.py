@@ -90,8 +90,10 @@ def _attempt(url: str, body: bytes) -> tuple[str, bool]:
 
 def _reason(error: Exception) -> str:
     """What failed, without the text of urllib3, which may quote the path."""
+    causes = (error, error.__cause__, error.args[0] if error.args else None)
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
     if isinstance(error, exceptions.TimeoutError):
         return f"it does not answer within {_TIMEOUT:g} s"
-    causes = (error, error.__cause__, error.args[0] if error.args else None)
-    told = (cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
-    return next(told, type(error).__name__)
+    return type(error).__name__
