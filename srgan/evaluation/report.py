@@ -144,7 +144,6 @@ def report_html(
         verdicts=[verdict(run) for run in runs],
         has_generator=has_generator,
         titles=titles,
-        generator_title=titles.get(SRGAN),
         tables=tables,
         measures=MEASURES,
         groups=groups,

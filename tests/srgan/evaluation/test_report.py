@@ -117,8 +117,8 @@ def test_the_best_generator_is_bold_whichever_way_a_measure_points():
     text = page([run()])
     best = re.findall(r'class="best">(.*?)<', text)
     assert sorted(best) == ["0.0399", "0.8124", "26.91", "26.91", "28.39", "28.39"]
-    assert text.count("Bold: the best SRGAN of a measure, where it is better than bicubic.") == 2
-    assert "No SRGAN" not in text
+    assert text.count("Bold: the best epoch of a measure, where it is better than bicubic.") == 2
+    assert "No epoch" not in text
     alone = {key: values for key, values in TRAINED.items() if key != ("srgan", 10)}
     assert 'class="best"' not in page([run(means=alone)])
 
@@ -127,7 +127,7 @@ def test_no_generator_below_bicubic_is_called_the_best():
     high = {"psnr_rgb": 30.0, "psnr_y": 31.0, "ssim_y": 0.8, "vgg54": 0.01}
     text = page([run(means=TRAINED | {("bicubic", None): high})])
     assert set(re.findall(r'class="best">(.*?)<', text)) == {"0.8124"}
-    assert text.count("No SRGAN is better than bicubic in PSNR RGB, PSNR Y, VGG54.") == 2
+    assert text.count("No epoch is better than bicubic in PSNR RGB, PSNR Y, VGG54.") == 2
     text = page([run(means=TRAINED | {("bicubic", None): {"psnr_y": 27.0}})])
     assert set(re.findall(r'class="best">(.*?)<', text)) == {"28.39"}
 
