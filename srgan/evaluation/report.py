@@ -223,16 +223,19 @@ def _cell(values: Values | None, measure: Measure, best: _Best | None) -> _Cell:
 
 
 def _differing(runs: Sequence[TableRun]) -> dict[str, list[tuple[str, Any]]]:
-    """The settings that differ between runs by their dotted keys: names of runs and values."""
-    keys = sorted({key for run in runs for key in run.settings})
-    values = {key: [(run.name, run.settings.get(key, ABSENT)) for run in runs] for key in keys}
-    return {
-        key: found for key, found in values.items() if any(one != found[0][1] for _, one in found)
-    }
+    """The settings that differ between runs by their dotted keys: names of runs and values.
 
-
-def _data_uri(image: Image) -> str:
-    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()
+    A phase that one run lacks is told by those of its settings that are not empty.
+    """
+    found = {}
+    for key in sorted({key for run in runs for key in run.settings}):
+        values = [run.settings.get(key) for run in runs]
+        is_everywhere = all(key in run.settings for run in runs)
+        compared = values if is_everywhere else [value or None for value in values]
+        if any(value != compared[0] for value in compared):
+            shown = (ABSENT if value is None else value for value in values)
+            found[key] = [(run.name, value) for run, value in zip(runs, shown, strict=True)]
+    return found
 
 
 def _example(example: Example) -> _ExampleView:

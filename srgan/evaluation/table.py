@@ -226,7 +226,12 @@ def psnr_markdown(
             header = ["epoch", *column_titles(runs)]
             lines += [f"{measure.title}{unit}:", "", *_markdown(header, rows, runs), ""]
     rows = [
-        [run.name, run.title(method), _text(epoch), *(cell(values, measure) for measure in MEASURES)]
+        [
+            run.name,
+            run.title(method),
+            _text(epoch),
+            *(cell(values, measure) for measure in MEASURES),
+        ]
         for run in runs
         for (method, epoch), values in run.means.items()
     ]

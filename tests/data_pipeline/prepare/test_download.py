@@ -344,4 +344,3 @@ def test_certificates_are_verified(tmp_path, target, monkeypatch):
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         download(server.url, target, CONTENT)
     assert target.read_bytes() == DATA
-

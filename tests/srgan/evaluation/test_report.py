@@ -184,7 +184,11 @@ def test_the_verdict_says_what_the_values_say(values, headline, details):
 @pytest.mark.parametrize(
     ("means", "is_gan", "expected"),
     [
-        (BASELINES, True, "Only the baselines are scored: bicubic has 27.55 dB PSNR (Y), nearest 26"),
+        (
+            BASELINES,
+            True,
+            "Only the baselines are scored: bicubic has 27.55 dB PSNR (Y), nearest 26",
+        ),
         (
             BASELINES | {("srresnet", None): {"psnr_y": 28.881}},
             True,
@@ -212,7 +216,9 @@ def test_a_run_without_a_gan_is_called_srresnet():
     both = [run("gan"), mse._replace(name="mse")]
     assert tables(page(both))[0][0] == ["epoch", "nearest", "bicubic", "SR", "HR"]
     markdown = psnr_markdown([mse], ["verdict"], [], {}, {})
-    assert markdown.startswith("verdict\n\nPSNR RGB in dB:\n\n| epoch | nearest | bicubic | SRResNet |")
+    assert markdown.startswith(
+        "verdict\n\nPSNR RGB in dB:\n\n| epoch | nearest | bicubic | SRResNet |"
+    )
     assert "| SRResNet | 20 |" in markdown
     assert "| SR | HR |" in psnr_markdown(both, [], [], {}, {})
     assert psnr_csv(mse.means).startswith("epoch,nearest,bicubic,srgan,hr\n")
@@ -235,7 +241,7 @@ def test_compared_runs_list_the_settings_that_differ():
     settings = {"seed": 1, "generator.filters": 64, "phases.gan.epochs": 100}
     runs = [
         run("a", settings=settings),
-        run("b", settings=settings | {"generator.filters": 32, "ema": 0.9}),
+        run("b", settings=settings | {"generator.filters": 32, "ema": 0.9, "x": 0}),
     ]
     text = page(runs)
     part = text[text.index("Settings that differ") : text.index('id="protocol"')]
@@ -256,7 +262,10 @@ def test_values_of_the_crop_and_of_the_image_are_told_apart():
     place = Place(image, 0.25, 0.5, 0.125, 0.4)
     text = page([run()], examples=[Example("baby", "", tuple(panels), "", place)])
     bicubic, hr = re.findall(r"<figcaption><b>(.*?)</figcaption>", text, re.S)
-    assert re.findall(r">([^<]+)<", bicubic.replace("\n", "")) == ["crop 20.11 dB", "image 23.46 dB"]
+    assert re.findall(r">([^<]+)<", bicubic.replace("\n", "")) == [
+        "crop 20.11 dB",
+        "image 23.46 dB",
+    ]
     assert "dB" not in hr
     assert 'style="left: 25.00%; top: 50.00%; width: 12.50%; height: 40.00%; "' in text
     assert "the frame is the crop" in text
@@ -301,7 +310,12 @@ def test_the_whole_page_is_in_order():
     assert text.count("<svg") == 4
     names, values = (re.findall(f"<{tag}.*?>(.*?)</{tag}>", text) for tag in ("dt", "dd"))
     facts = dict(zip(names, values, strict=True))
-    assert {name: facts[name] for name in ("images", "scale", "kernel", "epoch 20")} == {"images": "Set5, 5", "scale": "4", "kernel": "matlab", "epoch 20": "ab" * 32}
+    assert {name: facts[name] for name in ("images", "scale", "kernel", "epoch 20")} == {
+        "images": "Set5, 5",
+        "scale": "4",
+        "kernel": "matlab",
+        "epoch 20": "ab" * 32,
+    }
     assert config in html.unescape(text)
 
 
