@@ -124,7 +124,7 @@ def main() -> None:
         type=_webhook,
         default=os.environ.get(_ALERT_URL) or None,
         metavar="URL",
-        help=f"post broken limits as JSON to this webhook (default: the environment's {_ALERT_URL})",
+        help=f"post broken limits as JSON to this webhook (default: {_ALERT_URL})",
     )
     args = parser.parse_args()
     if args.lr and not args.hr:

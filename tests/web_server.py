@@ -1,4 +1,4 @@
-"""A web server of one file for tests, on loopback; it takes posts too. It can misbehave as real ones do."""
+"""A web server of one file, which takes posts, for tests on loopback. It can misbehave."""
 
 import datetime
 import ipaddress

@@ -86,7 +86,7 @@ def detail_place(hr: Image) -> Place | None:
     factor = min(1.0, _PLACE_SIDE / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     return Place(
-        cv2.resize(as_rgb(hr), size, interpolation=cv2.INTER_AREA),
+        np.asarray(cv2.resize(as_rgb(hr), size, interpolation=cv2.INTER_AREA), np.uint8),
         columns.start / width,
         rows.start / height,
         min(_CROP, width) / width,

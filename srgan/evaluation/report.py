@@ -238,6 +238,10 @@ def _differing(runs: Sequence[TableRun]) -> dict[str, list[tuple[str, Any]]]:
     return found
 
 
+def _data_uri(image: Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()
+
+
 def _example(example: Example) -> _ExampleView:
     # Panels are nearest, bicubic, generators, HR: compare bicubic with a generator, or HR.
     titles = [panel.title for panel in example.panels]

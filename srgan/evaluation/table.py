@@ -51,8 +51,8 @@ class TableRun(NamedTuple):
         config: Its configuration as YAML; may be empty.
         settings: The same by dotted keys, to compare runs.
         uri: Where RUN is; "" for the baselines alone.
-        is_gan: Whether it trains with an adversarial loss. Without one, the generators of its epochs
-            are SRResNets for people; programs read `srgan` in any case.
+        is_gan: Whether it trains with an adversarial loss. Without one, people read SRResNet as the
+            name of its epochs' generators; programs read `srgan` in any case.
     """
 
     name: str

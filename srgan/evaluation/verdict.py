@@ -89,7 +89,7 @@ def _of_gan(
         meaning.append(
             "A GAN gives up PSNR for texture, so a PSNR near bicubic's is normal."
             if gain >= -_USUAL_LOSS
-            else f"That is more than the {_USUAL_LOSS:g} dB that a GAN usually gives up for texture."
+            else f"That is more than the {_USUAL_LOSS:g} dB that GANs usually give up for texture."
         )
     if perceptual is None:
         meaning.append(

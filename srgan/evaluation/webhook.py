@@ -39,8 +39,8 @@ def check_webhook(url: str) -> str:
 def post_json(url: str, content: Mapping[str, Any]) -> bool:
     """Posts an object; says in one line of the log why if it cannot.
 
-    It takes at most half a minute and raises nothing because of the server or the network. Redirects
-    are not followed: the secret and the content stay with the host that the user named.
+    It takes about half a minute at most, and no fault of the server or the network is raised.
+    Redirects are not followed: secret and content stay with the host that the user named.
 
     Args:
         url: What `check_webhook` accepts. A user and a password in it are sent as HTTP's basic

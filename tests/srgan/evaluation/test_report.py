@@ -154,7 +154,7 @@ def test_no_generator_below_bicubic_is_called_the_best():
             {"psnr_y": 26.5, "lpips": 0.344},
             "Epoch 20 is 1.05 dB PSNR (Y) below bicubic: 26.50 against 27.55 dB.",
             "LPIPS is equal: 0.3440 against bicubic's 0.3440; lower is better. "
-            "That is more than the 1 dB that a GAN usually gives up for texture. "
+            "That is more than the 1 dB that GANs usually give up for texture. "
             "By LPIPS its images do not look more like HR than bicubic's.",
         ),
         (
@@ -234,7 +234,7 @@ def test_the_head_says_what_was_scored():
         ("Run a", "s3://x/a"),
         ("Run b", "s3://x/b"),
     ]
-    assert [word for word in re.findall(r'class="of">(.*?)<', text)] == ["a", "b"]
+    assert re.findall(r'class="of">(.*?)<', text) == ["a", "b"]
 
 
 def test_compared_runs_list_the_settings_that_differ():

@@ -1,4 +1,4 @@
-"""Alerts that are posted to a real server, which misbehaves. No message may quote the URL's path."""
+"""Alerts that are posted to a real server, which misbehaves. No message quotes the URL's path."""
 
 import json
 import logging
