@@ -1,10 +1,12 @@
 """Scores nearest, bicubic, a run's generators and HR: tables, pictures and a report.
 
-Exit code 3: everything is written, but a limit of --fail-below or --fail-drop is broken.
+Exit code 3: everything is written, but a limit of --fail-below or --fail-drop is broken. It is told
+once for a generator: the next evaluation of the same one exits with 0.
 """
 
 import argparse
 import math
+import os
 import sys
 from typing import Any, get_args
 
@@ -14,6 +16,9 @@ from srgan.evaluation.alerts import JUDGED, Limit
 from srgan.evaluation.benchmark import Benchmark, data_benchmark, folder_benchmark
 from srgan.evaluation.evaluate import Limits, evaluate
 from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
+from srgan.evaluation.webhook import check_webhook
+
+_ALERT_URL = "SRGAN_ALERT_URL"
 
 
 def _epoch_list(text: str) -> list[int]:
@@ -34,6 +39,13 @@ def _limit(text: str) -> Limit:
     if key not in JUDGED:
         raise argparse.ArgumentTypeError(f"{text}: METRIC is one of {', '.join(JUDGED)}")
     return Limit(key, number)
+
+
+def _webhook(text: str) -> str:
+    try:
+        return check_webhook(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (or {_ALERT_URL}, if it is set)") from error
 
 
 def _benchmark(args: argparse.Namespace) -> Benchmark:
@@ -107,6 +119,13 @@ def main() -> None:
         metavar="RUN",
         help="measure --fail-drop from this run's newest epoch instead",
     )
+    parser.add_argument(
+        "--alert-url",
+        type=_webhook,
+        default=os.environ.get(_ALERT_URL) or None,
+        metavar="URL",
+        help=f"post broken limits as JSON to this webhook (default: {_ALERT_URL})",
+    )
     args = parser.parse_args()
     if args.lr and not args.hr:
         parser.error("--lr goes with --hr")
@@ -117,6 +136,9 @@ def main() -> None:
             parser.error(f"--{option.replace('_', '-')} goes with --run")
     if args.drop_from and not args.fail_drop:
         parser.error("--drop-from goes with --fail-drop")
+    has_limits = bool(args.fail_below or args.fail_drop)
+    if args.alert_url not in (None, os.environ.get(_ALERT_URL)) and not has_limits:
+        parser.error("--alert-url goes with --fail-below or --fail-drop")
     if not (args.data or args.hr or args.run):
         parser.error("pass --data or --hr, or a --run whose data set to score")
     if not (args.run or args.out):
@@ -128,6 +150,7 @@ def main() -> None:
         epochs=args.epochs,
         compare=args.compare,
         limits=Limits(args.fail_below, args.fail_drop, args.drop_from),
+        alert_url=args.alert_url,
     )
     print(summary.table)
     print(f"more in {summary.uri}")

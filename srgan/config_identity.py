@@ -35,14 +35,15 @@ def fixed_settings(config: Config) -> dict[str, Any]:
 
 def differing_keys(old: Config, new: Config) -> list[str]:
     """One `key: old, now new` for every dotted key of `fixed_settings` that differs."""
-    return differences(*(_flatten(fixed_settings(config)) for config in (old, new)))
+    return differences(*(flatten(fixed_settings(config)) for config in (old, new)))
 
 
-def _flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dictionary by dotted keys."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

@@ -14,14 +14,13 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import unquote
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3 import exceptions
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.hashing import file_sha256
+from data_pipeline.platform.http_client import connections_to
 from data_pipeline.platform.node import node_lock
 from data_pipeline.platform.progress import BYTES, Progress, data_size
 
@@ -144,18 +143,12 @@ def _fetch(url: str, size: int, part: Path) -> None:
 
 
 def _request(url: str, start: int) -> urllib3.BaseHTTPResponse:
-    """Asks for a file from byte `start` on, through the proxy that the environment names."""
+    """Asks for a file from byte `start` on."""
     parts = urllib3.util.parse_url(url)
     if parts.auth:
         address = f"{parts.scheme}://{parts.host}"
         raise UserError(f"{address}: takes no user and password; {_ANOTHER_MIRROR}")
-    connections = urllib3.PoolManager()
-    proxy = getproxies().get(parts.scheme or "")
-    if proxy and not proxy_bypass(parts.host or ""):
-        auth = urllib3.util.parse_url(proxy).auth
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(auth)) if auth else None
-        connections = urllib3.ProxyManager(proxy, proxy_headers=headers)
-    return connections.request(
+    return connections_to(url).request(
         "GET",
         url,
         headers={"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {}),

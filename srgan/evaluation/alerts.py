@@ -20,6 +20,18 @@ class Limit(NamedTuple):
     value: float
 
 
+class Alert(NamedTuple):
+    """A limit that a generator breaks.
+
+    Attributes:
+        limit: The limit in words, the same every night: `psnr_y below 30`.
+        text: The line for people.
+    """
+
+    limit: str
+    text: str
+
+
 def find_alerts(
     means: Means,
     *,
@@ -27,8 +39,8 @@ def find_alerts(
     below: Sequence[Limit],
     drop: Sequence[Limit],
     reference: TableRun | None,
-) -> list[str]:
-    """One line for every limit that a generator breaks. A mean that is absent breaks every limit.
+) -> list[Alert]:
+    """An alert for every limit that a generator breaks. A mean that is absent breaks every limit.
 
     Args:
         means: The run's means.
@@ -41,24 +53,33 @@ def find_alerts(
         return []
     values = means[SRGAN, epoch]
     alerts = []
+
+    def add(limit: str, text: str) -> None:
+        alerts.append(Alert(limit, f"epoch {epoch}: {text}"))
+
     for key, least in below:
+        limit = f"{key} below {least:g}"
         if key not in values:
-            alerts.append(f"epoch {epoch}: {key} {_ABSENT}, so it is not known to reach {least:g}")
+            add(limit, f"{key} {_ABSENT}, so it is not known to reach {least:g}")
         elif values[key] < least:
-            alerts.append(f"epoch {epoch}: {key} is {values[key]:.4f}, below {least:g}")
+            add(limit, f"{key} is {values[key]:.4f}, below {least:g}")
     if reference:
         name, others, earlier = f"{reference.name}'s ", reference.means, epochs_of(reference.means)
+        place = f" from {reference.uri}"
     else:
         name, others, earlier = "", means, [one for one in epochs_of(means) if one < epoch]
+        place = ""
     if not earlier:
         return alerts
     before, where = others[SRGAN, earlier[-1]], f"{name}epoch {earlier[-1]}'s"
     for key, most in drop:
+        limit = f"{key} drop {most:g}{place}"
         if key not in values or key not in before:
-            alerts.append(f"epoch {epoch}: {key} {_ABSENT}, so it is not compared with {where}")
+            add(limit, f"{key} {_ABSENT}, so it is not compared with {where}")
         elif before[key] - values[key] > most:
-            alerts.append(
-                f"epoch {epoch}: {key} is {values[key]:.4f}, {before[key] - values[key]:.4f} less "
-                f"than {where}, more than {most:g}"
+            add(
+                limit,
+                f"{key} is {values[key]:.4f}, {before[key] - values[key]:.4f} less than {where}, "
+                f"more than {most:g}",
             )
     return alerts

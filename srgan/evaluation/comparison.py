@@ -1,5 +1,6 @@
 """The pictures that compare methods: crops of one image by every method, side by side. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,21 +10,50 @@ import numpy as np
 from data_pipeline.images import Image, as_rgb
 from data_pipeline.imresize import Kernel, enlarge_nearest
 from srgan.evaluation.benchmark import Pair, baselines
-from srgan.evaluation.psnr_ssim import psnr
+from srgan.evaluation.psnr_ssim import luma, psnr
 from srgan.evaluation.table import HR, TITLES
 
 _CROP = 128
 _ZOOM = 2
 _LABEL_HEIGHT = 28
 _GAP = 6
+_FONT_SCALE = 0.5
 _CENTRE_LR_SIDE = 40
+_PLACE_SIDE = 320
 
 
 class Panel(NamedTuple):
-    """One method's crop, uint8 [h, w, 3], and the label to show with it."""
+    """One method's crop.
 
-    label: str
+    Attributes:
+        title: The method's name for people.
+        image: uint8 [h, w, 3].
+        crop_psnr: PSNR (Y) of the crop in dB; None if there is none.
+        image_psnr: The same of the whole image, without a border.
+    """
+
+    title: str
     image: Image
+    crop_psnr: float | None = None
+    image_psnr: float | None = None
+
+
+class Place(NamedTuple):
+    """Where a crop lies in its image.
+
+    Attributes:
+        image: The whole image, uint8 [h, w, 3], small.
+        left: Of the crop, as a part of the image's width; likewise the others.
+        top: As a part of the height.
+        width: As a part of the width.
+        height: As a part of the height.
+    """
+
+    image: Image
+    left: float
+    top: float
+    width: float
+    height: float
 
 
 def detail_panels(pair: Pair, kernel: Kernel, generated: Mapping[str, Image]) -> list[Panel]:
@@ -35,29 +65,51 @@ def detail_panels(pair: Pair, kernel: Kernel, generated: Mapping[str, Image]) ->
         generated: SR images of HR's shape by their generator's title, in the order of the panels.
 
     Returns:
-        Crops of one size, at most 128x128. A label is the title and the PSNR of the crop; a crop
-        that equals HR's has no PSNR.
+        Crops of one size, at most 128x128. A crop that equals HR's has no PSNR.
     """
-    top, left = most_detailed_crop(pair.hr, _CROP)
-    inside = (slice(top, top + _CROP), slice(left, left + _CROP))
+    inside = _detailed_part(pair.hr)
     images = {TITLES[method]: image for method, image in baselines(pair, kernel).items()}
+    hr = luma(pair.hr[inside].astype(np.float64))
     panels = []
     for title, image in (images | dict(generated) | {TITLES[HR]: pair.hr}).items():
-        ratio = psnr(pair.hr[inside], image[inside])
-        label = title if np.isinf(ratio) else f"{title}  {ratio:.2f} dB"
-        panels.append(Panel(label, as_rgb(image[inside])))
+        ratio = psnr(hr, luma(image[inside].astype(np.float64)))
+        panels.append(Panel(title, as_rgb(image[inside]), ratio if math.isfinite(ratio) else None))
     return panels
 
 
+def detail_place(hr: Image) -> Place | None:
+    """Where the crop of `detail_panels` lies; None if it is the whole image."""
+    height, width = hr.shape[:2]
+    rows, columns = _detailed_part(hr)
+    if max(height, width) <= _CROP:
+        return None
+    factor = min(1.0, _PLACE_SIDE / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return Place(
+        np.asarray(cv2.resize(as_rgb(hr), size, interpolation=cv2.INTER_AREA), np.uint8),
+        columns.start / width,
+        rows.start / height,
+        min(_CROP, width) / width,
+        min(_CROP, height) / height,
+    )
+
+
+def _detailed_part(hr: Image) -> tuple[slice, slice]:
+    top, left = most_detailed_crop(hr, _CROP)
+    return slice(top, top + _CROP), slice(left, left + _CROP)
+
+
 def labelled_row(panels: Sequence[Panel]) -> Image:
-    """Enlarges the panels' crops and puts them side by side, each below its label."""
+    """Enlarges the panels' crops and puts them side by side, each below its title and PSNR."""
     parts = []
     for panel in panels:
+        value = "" if panel.crop_psnr is None else f"  crop {panel.crop_psnr:.2f} dB Y"
         zoomed = enlarge_nearest(panel.image, _ZOOM)
         bar = np.full((_LABEL_HEIGHT, zoomed.shape[1], 3), 255, np.uint8)
-        cv2.putText(
-            bar, panel.label, (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA
-        )
+        label, face = panel.title + value, cv2.FONT_HERSHEY_SIMPLEX
+        (width, _), _ = cv2.getTextSize(label, face, _FONT_SCALE, 1)
+        scale = _FONT_SCALE * min(1.0, (bar.shape[1] - 8) / width)  # small crops have narrow bars
+        cv2.putText(bar, label, (4, 20), face, scale, (0, 0, 0), 1, cv2.LINE_AA)
         gap = np.full((_LABEL_HEIGHT + zoomed.shape[0], _GAP, 3), 255, np.uint8)
         parts += [np.concatenate([bar, zoomed]), gap]
     return np.concatenate(parts[:-1], axis=1)

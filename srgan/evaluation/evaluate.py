@@ -1,6 +1,5 @@
 """An evaluation: scores what is new, then writes the tables, the report and the history."""
 
-import datetime
 import logging
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -8,9 +7,9 @@ from typing import NamedTuple
 
 from data_pipeline.platform.errors import JobFailedError, UserError, differences
 from data_pipeline.platform.storage import open_storage
-from srgan.evaluation.alerts import Limit, find_alerts
+from srgan.evaluation.alerts import Alert, Limit, find_alerts
 from srgan.evaluation.benchmark import Benchmark
-from srgan.evaluation.history import write_record
+from srgan.evaluation.nightly import tell_alerts
 from srgan.evaluation.results import (
     RunEvaluation,
     on_same_images,
@@ -20,7 +19,7 @@ from srgan.evaluation.results import (
 from srgan.evaluation.run_reader import TrainingRun, find_generators, open_run
 from srgan.evaluation.score_files import BASELINES, read_score_files
 from srgan.evaluation.score_jobs import score_missing
-from srgan.evaluation.table import TableRun, epochs_of
+from srgan.evaluation.table import epochs_of
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class EvaluationSummary(NamedTuple):
     Attributes:
         uri: Where the results are.
         table: The tables in Markdown.
-        alerts: A line for every limit that is broken.
+        alerts: A line for every limit that is broken and was not told before of this generator.
     """
 
     uri: str
@@ -61,6 +60,7 @@ def evaluate(
     epochs: Sequence[int] | None,
     compare: Sequence[str] = (),
     limits: Limits | None = None,
+    alert_url: str | None = None,
 ) -> EvaluationSummary:
     """Scores what has no scores yet, and writes the tables and the report of everything.
 
@@ -72,6 +72,7 @@ def evaluate(
         compare: Other RUNs. They are scored in the same way, and put into one table and one report
             with the first. Their results go to their own RUN/evaluation, or below `out_uri`.
         limits: When to alert, in the result and in the log, after everything is written.
+        alert_url: A webhook, which gets the alerts too; see `tell_alerts`.
 
     Raises:
         UserError: If an image, a generator or an epoch is missing or wrong, or the results in
@@ -103,7 +104,8 @@ def evaluate(
             newest = [one.epoch for one in reference.generators.values() if one.epoch][-1:]
             reference, reference_problem = _evaluate_one(benchmark, reference, newest)
             problem = problem or reference_problem
-        alerts = _judge(first, epochs, limits, reference)
+        epoch, broken = _judge(first, epochs, limits, reference)
+        alerts = tell_alerts(first, epoch, broken, data_set=benchmark.name, alert_url=alert_url)
     if problem:
         raise problem
     if not compare:
@@ -123,23 +125,18 @@ def _judge(
     epochs: Sequence[int] | None,
     limits: Limits,
     reference: RunEvaluation | None,
-) -> list[str]:
-    """Judges the newest epoch, of those asked for, and adds it to the history."""
+) -> tuple[int | None, list[Alert]]:
+    """The newest epoch, of those asked for, and the limits that it breaks."""
     same, *others = on_same_images([judged, *([reference] if reference else [])])
     scored = epochs_of(judged.means)
     epoch = max((one for one in scored if not epochs or one in epochs), default=None)
-    alerts = find_alerts(
+    return epoch, find_alerts(
         same.means,
         epoch=epoch,
         below=limits.below,
         drop=limits.drop,
-        reference=TableRun(others[0].name, others[0].means) if others else None,
+        reference=others[0].table_run() if others else None,
     )
-    for alert in alerts:
-        _log.warning("alert: %s", alert)
-    now = datetime.datetime.now(datetime.timezone.utc)
-    write_record(judged.out, now, judged.means, epoch=epoch, alerts=alerts)
-    return alerts
 
 
 def _open_evaluation(

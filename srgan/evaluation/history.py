@@ -13,6 +13,7 @@ from typing import Any
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, read_many
+from srgan.evaluation.alerts import Alert
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.table import SRGAN, Means, epochs_of
 
@@ -26,7 +27,9 @@ def write_record(
     means: Means,
     *,
     epoch: int | None,
-    alerts: Sequence[str],
+    generator: str,
+    alerts: Sequence[Alert],
+    told: Sequence[Alert],
 ) -> None:
     """Writes an evaluation's record, and the table of all records.
 
@@ -36,7 +39,9 @@ def write_record(
         means: The run's means.
         epoch: The epoch of the generator that was judged, whose means go into the record; None if
             there is no generator.
+        generator: The sha256 of this generator's file; "" if there is none.
         alerts: The limits that it breaks, from `find_alerts`.
+        told: Those of them that this evaluation tells.
 
     Raises:
         UserError: If a record is damaged.
@@ -48,22 +53,49 @@ def write_record(
         "epochs": len(epochs_of(means)),
         "epoch": epoch,
         **{measure.key: rounded.get(measure.key) for measure in MEASURES},
-        "alerts": "; ".join(alerts),
+        "alerts": "; ".join(alert.text for alert in alerts),
+        "generator": generator,
+        "told": [alert.limit for alert in told],
     }
     out.write(f"{_RECORDS}{record['time']}.json", json.dumps(record, allow_nan=False).encode())
-    keys = [item.key for item in out.list(_RECORDS) if item.key.endswith(".json")]
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for key, data in read_many(out, keys).items():
-        writer.writerow(_parse(f"{out.uri}/{key}", data))
+    for one in _read(out):
+        writer.writerow({name: "" if one.get(name) is None else one[name] for name in _COLUMNS})
     out.write("history.csv", text.getvalue().encode())
+
+
+def told_limits(out: Storage, generator: str) -> dict[str, str]:
+    """The limits that earlier evaluations told of a generator, and the newest date of each.
+
+    Args:
+        out: Where the evaluation is stored.
+        generator: The sha256 of the generator's file.
+
+    Raises:
+        UserError: If a record is damaged.
+    """
+    return {
+        limit: record["time"][:10]
+        for record in _read(out)
+        if record.get("generator") == generator  # records of older versions have none
+        for limit in record["told"]
+    }
+
+
+def _read(out: Storage) -> list[dict[str, Any]]:
+    """All records, in the order of their times."""
+    keys = [item.key for item in out.list(_RECORDS) if item.key.endswith(".json")]
+    return [_parse(f"{out.uri}/{key}", data) for key, data in read_many(out, keys).items()]
 
 
 def _parse(where: str, data: bytes) -> dict[str, Any]:
     try:
         # Records of older versions may hold Infinity, which is no JSON; it is no mean now.
         record = json.loads(data, parse_constant=lambda _: None)
-        return {name: "" if record.get(name) is None else record[name] for name in _COLUMNS}
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(f"{where}: is damaged; delete it") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: is damaged; delete it")
+    return record

@@ -50,10 +50,13 @@ _STYLE: Any = {
 
 
 def score_figure(runs: Sequence[TableRun], measure: Measure) -> Figure | None:
-    """A measure of SRGAN over the epochs, a line per run; bicubic and SRResNet as levels.
+    """A measure over the epochs, a line per run; bicubic and SRResNet as levels.
+
+    Every line has a colour of its own. In the picture of one run, SRResNet has the same colour
+    whether it is a level or the run's own curve.
 
     Args:
-        runs: One run, or several to be compared; SRResNet's line has its run's colour.
+        runs: One run, or several to be compared.
         measure: The measure.
 
     Returns:
@@ -71,15 +74,17 @@ def score_figure(runs: Sequence[TableRun], measure: Measure) -> Figure | None:
         return None
     with mpl.rc_context(_STYLE):
         figure, axes = _empty()
-        for number, curve in enumerate(curves):
-            _curve(axes, list(curve), list(curve.values()), _run_label(SRGAN, number, runs), number)
+        first = 0 if len(runs) > 1 or runs[0].is_gan else 1
+        for number, (run, curve) in enumerate(zip(runs, curves, strict=True), first):
+            label = _run_label(SRGAN, run, runs)
+            _curve(axes, list(curve), list(curve.values()), label, number)
         level = next(filter(math.isfinite, (_level(run, BICUBIC, measure) for run in runs)), None)
         if level is not None:
             axes.axhline(level, color=_TEXT, linestyle=(0, (5, 3)), label=TITLES[BICUBIC])
-        for number, run in enumerate(runs):
+        for number, run in enumerate(runs, len(runs)):
             level = _level(run, SRRESNET, measure)
             if math.isfinite(level):
-                label = _run_label(SRRESNET, number, runs)
+                label = _run_label(SRRESNET, run, runs)
                 axes.axhline(level, color=_colour(number), linestyle=(0, (1, 2)), label=label)
         _finish(figure, axes, columns=3 if len(runs) == 1 else 1)
         axes.set_xlabel("epoch")
@@ -236,8 +241,8 @@ def _level(run: TableRun, method: str, measure: Measure) -> float:
     return _finite(next(found, {}).get(measure.key))
 
 
-def _run_label(method: str, number: int, runs: Sequence[TableRun]) -> str:
-    return TITLES[method] + (f", {_short(runs[number].name)}" if len(runs) > 1 else "")
+def _run_label(method: str, run: TableRun, runs: Sequence[TableRun]) -> str:
+    return run.title(method) + (f", {_short(run.name)}" if len(runs) > 1 else "")
 
 
 def _short(name: str) -> str:

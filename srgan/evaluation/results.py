@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, get_args
 from data_pipeline.platform.storage import Storage
 from srgan.config import VggName
 from srgan.config_file import dump_config
+from srgan.config_identity import flatten
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.examples import choose_images, make_examples
-from srgan.evaluation.report import Example, report_html
+from srgan.evaluation.report import Example, Facts, report_html
 from srgan.evaluation.run_reader import (
     GeneratorFile,
     TrainingRun,
@@ -41,6 +42,7 @@ from srgan.evaluation.table import (
     psnr_markdown,
     scores_csv,
 )
+from srgan.evaluation.verdict import verdict
 from srgan.metrics_log import read_metrics
 
 _COMPARE = "compare/"
@@ -66,6 +68,21 @@ class RunEvaluation(NamedTuple):
     generators: dict[str, GeneratorFile]
     files: dict[str, ScoreFile]
     means: Means
+
+    def table_run(self) -> TableRun:
+        """What tables and the report show of it."""
+        if self.run is None:
+            return TableRun(self.name, self.means)
+        config = self.run.config
+        return TableRun(
+            self.name,
+            self.means,
+            read_metrics(self.run.storage),
+            dump_config(config),
+            flatten(config.model_dump()),
+            self.run.storage.uri,
+            any(phase.losses.adversarial for phase in config.phases.values()),
+        )
 
 
 def write_results(
@@ -173,37 +190,49 @@ def _write_tables_and_report(
         "generators": generators,
         "images left out": left_out,
     }
-    runs = [
-        TableRun(
-            one.name,
-            one.means,
-            read_metrics(one.run.storage) if one.run else [],
-            dump_config(one.run.config) if one.run else "",
-        )
-        for one in evaluations
-    ]
-    examples = _examples(evaluations, benchmark)
+    runs = [one.table_run() for one in evaluations]
     notes = left_out_notes(left_out, len(benchmark.hr))
-    page = report_html(
-        benchmark.name, runs, examples, notes=notes, protocol=protocol, generators=generators
+    facts = Facts(
+        benchmark.name,
+        len(benchmark.hr),
+        max(item.changed for one in evaluations for item in one.out.list(SCORES)),
     )
+    page = report_html(
+        facts,
+        runs,
+        _examples(evaluations, runs, benchmark),
+        notes=notes,
+        protocol=protocol,
+        generators=generators,
+    )
+    verdicts = [
+        f"{run.name}: {verdict(run)}" if len(runs) > 1 else str(verdict(run)) for run in runs
+    ]
+    markdown = psnr_markdown(runs, verdicts, notes, protocol, generators)
     out.write(f"{prefix}protocol.json", json.dumps(described, indent=1, allow_nan=False).encode())
     out.write(f"{prefix}measures.csv", measures_csv(runs, len(benchmark.hr)).encode())
-    out.write(f"{prefix}psnr.md", psnr_markdown(runs, notes, protocol, generators).encode())
+    out.write(f"{prefix}psnr.md", markdown.encode())
     out.write(f"{prefix}report.html", page.encode())
 
 
-def _examples(evaluations: Sequence[RunEvaluation], benchmark: Benchmark) -> list[Example]:
-    """Images by SRResNet and by the newest generator of every run."""
-    shown = {}
-    for one in evaluations:
-        run = f"{one.name} " if len(evaluations) > 1 else ""
+def _examples(
+    evaluations: Sequence[RunEvaluation], runs: Sequence[TableRun], benchmark: Benchmark
+) -> list[Example]:
+    """Images by SRResNet and by the newest generator of every run.
+
+    They are chosen by the newest generator of the first run that has one.
+    """
+    shown: dict[str, tuple[Storage, ScoreFile]] = {}
+    judged = ""
+    for one, run in zip(evaluations, runs, strict=True):
+        prefix = f"{one.name} " if len(evaluations) > 1 else ""
         if SRRESNET in one.files:
-            shown[run + TITLES[SRRESNET]] = (one.out, SRRESNET)
+            shown[prefix + TITLES[SRRESNET]] = (one.out, one.files[SRRESNET])
         if epochs := epochs_of(one.means):
-            shown[f"{run}{TITLES[SRGAN]} {epochs[-1]}"] = (one.out, generator_name(epochs[-1]))
-    files = evaluations[0].files
-    epochs = epochs_of(evaluations[0].means)
-    judged = files.get(generator_name(epochs[-1]) if epochs else SRRESNET)
-    chosen = choose_images(files[BASELINES].scores, judged.scores if judged else None)
-    return make_examples(benchmark, chosen, shown)
+            newest = one.files[generator_name(epochs[-1])]
+            shown[f"{prefix}{run.title(SRGAN)} {epochs[-1]}"] = (one.out, newest)
+        judged = judged or next(reversed(shown), "")
+    baselines = evaluations[0].files[BASELINES]
+    scores = shown[judged][1].scores if judged else None
+    chosen = choose_images(baselines.scores, scores, judged)
+    return make_examples(benchmark, chosen, baselines, shown, judged)

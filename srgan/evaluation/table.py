@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,12 +49,23 @@ class TableRun(NamedTuple):
         means: Its scores, means over the images.
         records: The lines of its metrics.jsonl; may be empty.
         config: Its configuration as YAML; may be empty.
+        settings: The same by dotted keys, to compare runs.
+        uri: Where RUN is; "" for the baselines alone.
+        is_gan: Whether it trains with an adversarial loss. Without one, people read SRResNet as the
+            name of its epochs' generators; programs read `srgan` in any case.
     """
 
     name: str
     means: Means
     records: Sequence[dict[str, Any]] = ()
     config: str = ""
+    settings: Mapping[str, Any] = MappingProxyType({})
+    uri: str = ""
+    is_gan: bool = True
+
+    def title(self, method: str) -> str:
+        """A method's name for people."""
+        return TITLES[SRRESNET if method == SRGAN and not self.is_gan else method]
 
 
 def images_left_out(scores: Iterable[ImageScore]) -> LeftOut:
@@ -143,6 +155,13 @@ def epoch_rows(means: Means) -> list[tuple[str, dict[str, Values | None]]]:
     ]
 
 
+def column_titles(runs: Sequence[TableRun]) -> list[str]:
+    """The titles of EPOCH_COLUMNS; SR for generators of both kinds."""
+    generators = {run.title(SRGAN) for run in runs}
+    titles = TITLES | {SRGAN: generators.pop() if len(generators) == 1 else "SR"}
+    return [titles[method] for method in EPOCH_COLUMNS]
+
+
 def cell(values: Values | None, measure: Measure) -> str:
     """A value for people."""
     if values is None or measure.key not in values:
@@ -181,19 +200,21 @@ def psnr_csv(means: Means) -> str:
 
 def psnr_markdown(
     runs: Sequence[TableRun],
+    verdicts: Sequence[str],
     notes: Sequence[str],
     protocol: Mapping[str, Any],
     generators: Mapping[str, str],
 ) -> str:
-    """The tables for people, and below them notes and the protocol.
+    """The tables for people; above them verdicts, below them notes and the protocol.
 
     Args:
         runs: One run, or several to be compared.
+        verdicts: A paragraph for each run.
         notes: From `left_out_notes`.
         protocol: How the scores were made.
         generators: The sha256 of each generator by its name.
     """
-    lines = []
+    lines = [line for verdict in verdicts for line in (verdict, "")]
     for measure in MEASURES:
         if measure.key in _SHOWN:
             unit = f" in {measure.unit}" if measure.unit else ""
@@ -202,10 +223,15 @@ def psnr_markdown(
                 for run in runs
                 for epoch, row in epoch_rows(run.means)
             ]
-            header = ["epoch", *(TITLES[method] for method in EPOCH_COLUMNS)]
+            header = ["epoch", *column_titles(runs)]
             lines += [f"{measure.title}{unit}:", "", *_markdown(header, rows, runs), ""]
     rows = [
-        [run.name, TITLES[method], _text(epoch), *(cell(values, measure) for measure in MEASURES)]
+        [
+            run.name,
+            run.title(method),
+            _text(epoch),
+            *(cell(values, measure) for measure in MEASURES),
+        ]
         for run in runs
         for (method, epoch), values in run.means.items()
     ]

@@ -134,7 +134,7 @@ class Saver:
         elif number == phase.epochs:
             save_generator(self._generator, self._run, phase_generator_key(phase.name))
         self._metrics.append(record)
-        write_tensorboard(record, self._run, tensorboard_key(record["step"]))
+        write_tensorboard(record, self._run, tensorboard_key(record["step"]), group="training")
 
     def _shown_weights(self, arrays: Arrays) -> Weights:
         """Those of the generator that the run leaves."""

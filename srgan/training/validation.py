@@ -170,17 +170,21 @@ class Validator:
     def _write(self, epoch: FinishedEpoch, found: Examination, seconds: float) -> None:
         phase, number, record = epoch
         self._lease.check()
-        if found.picture is not None:
-            key = samples_key(number, None if phase.is_last else phase.name)
-            self._run.write(key, encode_png(found.picture))
-        if not found.scores:
+        if found.picture is None:
             return
-        scores = found.scores | {"validation_seconds": seconds}
-        self._metrics.complete(record["step"], scores)
+        key = samples_key(number, None if phase.is_last else phase.name)
+        self._run.write(key, encode_png(found.picture))
+        scores = found.scores
+        if scores:
+            scores = scores | {"validation_seconds": seconds}
+            self._metrics.complete(record["step"], scores)
         of_epoch = {name: record[name] for name in ("phase", "step", "time")}
         key = tensorboard_key(record["step"], validation=True)
-        write_tensorboard(of_epoch | scores, self._run, key)
-        _log.info("%s epoch %d: validation %s", phase.name, number, found.text)
+        write_tensorboard(
+            of_epoch | scores, self._run, key, group="validation", picture=found.picture
+        )
+        if scores:
+            _log.info("%s epoch %d: validation %s", phase.name, number, found.text)
 
 
 def _score(pair: Pair, method: str, image: Image) -> ImageScore:

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from data_pipeline.imresize import enlarge_nearest, imresize
-from srgan.evaluation.comparison import Panel
+from srgan.evaluation.comparison import Panel, detail_place, most_detailed_crop
 from srgan.evaluation.measures import MEASURES
-from srgan.evaluation.report import Example, report_html
+from srgan.evaluation.report import Example, Facts, report_html
 from srgan.evaluation.table import TableRun
 from tests.conftest import PATIENCE, photograph
 
 CHROMIUM = shutil.which("chromium")
-PHONE, DESKTOP = (360, 740), (1280, 900)
+PHONE, DESKTOP = (360, 800), (1280, 900)
 LONG = "a-run-that-somebody-gave-a-name-that-is-much-too-long-for-a-phone"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium; apt install chromium")
@@ -26,14 +26,16 @@ def example(name, left, top):
     lr = imresize(hr, 0.25)
     bicubic = imresize(lr, 4)
     images = {
-        "nearest 20.11 dB": enlarge_nearest(lr, 4),
-        "bicubic 22.87 dB": bicubic,
-        f"SRGAN {LONG} 23.50 dB": (bicubic // 2 + hr // 2).astype(np.uint8),
-        "SRGAN second 23.90 dB": (bicubic // 4 + hr // 4 * 3).astype(np.uint8),
+        "nearest": enlarge_nearest(lr, 4),
+        "bicubic": bicubic,
+        f"{LONG} SRGAN 40": (bicubic // 2 + hr // 2).astype(np.uint8),
+        "second SRGAN 40": (bicubic // 4 + hr // 4 * 3).astype(np.uint8),
         "HR": hr,
     }
-    panels = tuple(Panel(label, image) for label, image in images.items())
-    return Example(name, "worst: -0.31 dB against bicubic (Y)", panels)
+    panels = tuple(Panel(title, image, 22.87, 23.5) for title, image in images.items())
+    why = f"worst of {LONG} SRGAN 40: -0.31 dB PSNR (Y) against bicubic, whole image"
+    place = detail_place(np.ascontiguousarray(photograph(name)[:, :, ::-1]))
+    return Example(name, why, panels, f"{LONG} SRGAN 40", place)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,13 @@ def report(tmp_path_factory):
         for epoch in range(1, 6)
     ]
     config = "data: " + 40 * "wide " + "\n"
+    settings = {"phases.gan.learning_rate.initial": 1e-4}
     page = report_html(
-        "Set5",
-        [TableRun(LONG, means, records, config), TableRun("second", means, records, config)],
+        Facts("Set5", 5, 0),
+        [
+            TableRun(LONG, means, records, config, settings, f"s3://{LONG}/{LONG}"),
+            TableRun("second", means, records, config, {}, "s3://bucket/second", is_gan=False),
+        ],
         [example("astronaut.png", 180, 40), example("coffee.png", 240, 120)],
         notes=[f"PSNR RGB: the means leave out 1 of 5 images: {LONG}"],
         protocol={"images": "Set5, 5", "images sha256": "0123456789abcdef" * 4},
@@ -145,7 +151,25 @@ def test_it_fits_and_can_be_read(open_report, size, scheme):
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert wide <= inner == size[0]
-    for selector in ("h1", ".eyebrow", ".note", "td", "td.best", "thead th", "thead .unit", "dt"):
+    for table in page.locator(".scroll:not(.measures)").all():
+        assert table.evaluate("(part) => part.scrollWidth <= part.clientWidth")
+        box = table.get_by_role("columnheader", name="SR", exact=True).bounding_box()
+        assert 0 <= box["x"] < box["x"] + box["width"] <= size[0]
+    for selector in (
+        "h1",
+        ".headline",
+        ".verdict p",
+        ".verdict .of",
+        ".value",
+        ".place figcaption",
+        ".eyebrow",
+        ".note",
+        "td",
+        "td.best",
+        "thead th",
+        "thead .unit",
+        "dt",
+    ):
         assert contrast(page, selector) >= 4.5, selector
     assert style(page, ".plot svg text", "fill") == style(page, "body", "color")
     smallest = page.evaluate(
@@ -174,7 +198,7 @@ def test_the_divider_follows_keys_and_pointer(open_report, size):
     assert style(page, ".upper", "clip-path") == "inset(0px 49.5% 0px 0px)"
     slider.press("Home")
     assert style(page, ".upper", "clip-path") == "inset(0px 100% 0px 0px)"
-    assert slider.get_attribute("aria-valuetext").startswith("0 % bicubic 22.87 dB, then SRGAN")
+    assert slider.get_attribute("aria-valuetext").startswith(f"0 % bicubic, then {LONG}")
     box = slider.bounding_box()
     slider.click(position={"x": box["width"] * 0.75, "y": box["height"] / 3})
     (hidden,) = re.findall(r"inset\(0px ([\d.]+)% 0px 0px\)", style(page, ".upper", "clip-path"))
@@ -185,8 +209,8 @@ def test_the_divider_follows_keys_and_pointer(open_report, size):
 
 def test_any_two_methods_can_be_compared(open_report):
     page = open_report()
-    methods = {panel.label: panel.image for panel in example("astronaut.png", 180, 40).panels}
-    nearest, bicubic, _, srgan, hr = methods
+    methods = {panel.title: panel.image for panel in example("astronaut.png", 180, 40).panels}
+    nearest, bicubic, srgan, _, hr = methods
     left, right = page.get_by_label("Left").first, page.get_by_label("Right").first
 
     def assert_shown(upper, lower):
@@ -217,6 +241,20 @@ def test_all_panels_stand_side_by_side_and_enlarged(size, width, open_report):
 
 def test_without_scripts_all_but_the_slider_is_there(open_report):
     page = open_report(java_script_enabled=False)
-    assert page.locator(".viewer:visible").count() == 0
+    assert page.locator(".stage:visible, .controls:visible").count() == 0
+    assert page.locator(".place img:visible").count() == 2
     assert page.locator(".panels img:visible").count() == 10
     assert page.get_by_role("table").count() == 3
+
+
+def test_the_frame_is_where_the_crop_is(open_report):
+    """The astronaut is 512x512 pixels, so the crop is a quarter as wide and as high."""
+    page = open_report()
+    photo = page.locator(".map img").first.bounding_box()
+    frame = page.locator(".frame").first.bounding_box()
+    hr = np.ascontiguousarray(photograph("astronaut.png")[:, :, ::-1])
+    top, left = most_detailed_crop(hr, 128)
+    assert frame["width"] == pytest.approx(photo["width"] / 4, abs=1)
+    assert frame["height"] == pytest.approx(photo["height"] / 4, abs=1)
+    assert frame["x"] - photo["x"] == pytest.approx(left / 512 * photo["width"], abs=1)
+    assert frame["y"] - photo["y"] == pytest.approx(top / 512 * photo["height"], abs=1)

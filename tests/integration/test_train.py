@@ -7,6 +7,7 @@ import shutil
 import pytest
 import tensorflow as tf
 
+from data_pipeline.images import decode_image
 from data_pipeline.prepare.build import prepare
 from jobs import evaluate, train
 from tests.conftest import assert_refused, data_settings
@@ -60,15 +61,17 @@ def test_the_logged_rate_is_the_one_of_the_epochs_last_step(undisturbed):
 def test_tensorboard_reads_the_log(undisturbed):
     """The losses, and in a folder of their own the scores."""
     names = ("mse", "learning_rate", "shift_red", "epoch", "compute_seconds")
-    assert_events(undisturbed / "tensorboard", records(undisturbed), names)
+    assert_events(undisturbed / "tensorboard", records(undisturbed), "training", names)
     assert_events(
         undisturbed / "tensorboard" / "validation",
         validated(undisturbed),
+        "validation",
         ("validation_psnr_rgb", "bicubic_ssim_y", "validation_seconds"),
     )
 
 
-def assert_events(folder, lines, names):
+def assert_events(folder, lines, group, names):
+    """A number has the same name in every phase; a validation has the samples' picture."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     for file, line in zip(files, lines, strict=True):
         head, event = (
@@ -77,10 +80,16 @@ def assert_events(folder, lines, names):
         )
         assert head.file_version == "brain.Event:2"
         assert (event.step, event.wall_time) == (line["step"], line["time"])
-        found = {value.tag: value.simple_value for value in event.summary.value}
-        assert [name for name in found if name.startswith(f"{line['phase']}/")] == list(found)
+        found = {value.tag: value for value in event.summary.value}
+        assert all(tag.startswith(f"{group}/") for tag in found)
+        if group == "validation":
+            image = found.pop("validation/samples").image
+            name = "epoch" if line["phase"] == "gan" else line["phase"]
+            sample = (folder.parents[1] / f"samples/{name}-{line['epoch']:04}.png").read_bytes()
+            assert image.encoded_image_string == sample
+            assert (image.height, image.width) == decode_image(sample).shape[:2]
         for name in names:
-            assert found[f"{line['phase']}/{name}"] == pytest.approx(line[name], rel=1e-6)
+            assert found[f"{group}/{name}"].simple_value == pytest.approx(line[name], rel=1e-6)
 
 
 def test_said_again_a_finished_run_says_so(undisturbed, small_data, config, command, caplog):

@@ -179,6 +179,9 @@ def test_evaluate_wrong_arguments(command, tmp_path, photos, small_data):
         assert_refused(result, f"{option} goes with --run")
     run = ["--run", tmp_path / "none"]
     assert_refused(command(evaluate, *run, "--drop-from", "RUN2"), "goes with --fail-drop")
+    result = command(evaluate, *run, "--alert-url", "hooks/S3CRET")
+    assert_refused(result, "--alert-url: expected the URL of a webhook: https://HOST/PATH")
+    assert "S3CRET" not in result.err
     for value in ("psnr_y", "psnr_y=much", "psnr_y=nan"):
         assert_refused(command(evaluate, *run, "--fail-below", value), "expected METRIC=NUMBER")
     result = command(evaluate, *run, "--fail-below", "niqe=5")

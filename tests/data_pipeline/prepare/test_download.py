@@ -1,18 +1,13 @@
 """Downloads from a real server that misbehaves. What has to arrive is compared byte by byte."""
 
-import datetime
 import hashlib
-import ipaddress
 import logging
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +17,7 @@ from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.prepare import download as download_module
 from data_pipeline.prepare.download import Content, NotThereError, download
 from tests.conftest import PATIENCE, ROOT
-from tests.web_server import Fault, serve
+from tests.web_server import Fault, self_signed, serve
 
 DATA = np.random.default_rng(0).bytes(200_000)
 OTHER = np.random.default_rng(1).bytes(200_000)
@@ -342,42 +337,9 @@ def test_the_proxy_of_the_environment(server, target, monkeypatch):
 
 def test_certificates_are_verified(tmp_path, target, monkeypatch):
     certificate = self_signed(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        url = f"https://127.0.0.1:{server.server_port}/x.zip"
-        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
-        try:
-            with pytest.raises(UserError, match=r"self.signed certificate.*; set SSL_CERT_FILE"):
-                download(url, target, CONTENT)
-            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            with pytest.raises(JobFailedError, match="answers 501"):  # a handshake that holds
-                download(url, target, CONTENT)
-        finally:
-            server.shutdown()
-
-
-def self_signed(folder: Path) -> Path:
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), serial_number=1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain
-    )
-    path = folder / "server.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
-    return path
+    with serve(DATA, certificate) as server:
+        with pytest.raises(UserError, match=r"self.signed certificate.*; set SSL_CERT_FILE"):
+            download(server.url, target, CONTENT)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        download(server.url, target, CONTENT)
+    assert target.read_bytes() == DATA

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from contextlib import suppress
 from fractions import Fraction
@@ -33,6 +34,7 @@ from srgan.run_layout import generator_key
 from srgan.training.validation import ValidationImages
 from srgan.vgg import FeatureExtractor, weight_shapes
 from tests.conftest import photograph
+from tests.web_server import Fault, serve
 
 CONFIG = b"""
 generator: {blocks: 1, filters: 4}
@@ -145,14 +147,17 @@ def test_only_what_is_new_is_scored(benchmark, run, caplog):
     assert "already complete" in caplog.text
 
 
-def test_tables_that_a_kill_left_out_are_made_from_the_scores(benchmark, evaluated_run):
+def test_tables_that_a_kill_left_out_are_made_from_the_scores(benchmark, original, evaluated_run):
     out = results(evaluated_run)
     names = ("psnr.csv", "psnr.md", "scores.csv", "measures.csv", "images.parquet", "report.html")
-    before = {name: out.read(name) for name in names}
+    before = {
+        name: undated(out.read(name)).replace(original.uri.encode(), evaluated_run.uri.encode())
+        for name in names
+    }
     for name in names:
         out.delete(name)
     results_of(benchmark, evaluated_run)
-    assert {name: out.read(name) for name in names} == before
+    assert {name: undated(out.read(name)) for name in names} == before
 
 
 def test_scores_of_another_run_or_data_set_are_not_mixed(benchmark, evaluated_run):
@@ -199,6 +204,9 @@ def test_baselines_alone(benchmark, small_data, tmp_path):
     summary = evaluated(folder, None, out_uri=str(tmp_path / "out"))
     assert summary.alerts == []
     out = open_storage(summary.uri)
+    page = out.read("report.html").decode()
+    assert "Only the baselines are scored: bicubic has " in page
+    assert "3 images" in page
     (row,) = rows(out, "psnr.csv")
     assert (row["epoch"], row["srgan"], row["hr"]) == ("", "", "inf")
     hr = rows(out, "measures.csv")[-1]
@@ -460,8 +468,15 @@ def test_runs_are_compared_in_one_table(benchmark, run, tmp_path):
         {"run": "other", **row} for row in alone
     ]
     assert summary.table == out.read("psnr.md").decode()
-    assert "| run | epoch | nearest | bicubic | SRGAN | HR |" in summary.table
-    assert b"other SRGAN 1" in out.read("report.html")
+    assert "| run | epoch | nearest | bicubic | SR | HR |" in summary.table
+    first, second, *_ = summary.table.split("\n\n")
+    assert first.startswith("run: Epoch 1 ")
+    assert second.startswith("other: Epoch 1 ")
+    page = out.read("report.html").decode()
+    assert "other SRGAN 1" in page
+    assert "worst of run SRResNet 1: " in page  # the caption is of the run that is shown
+    assert re.findall(r" selected>(.*?)<", page)[:2] == ["bicubic", "run SRResNet 1"]
+    assert '<dt class="hash">phases.gan.losses.adversarial</dt>' in page
 
 
 @pytest.fixture
@@ -514,17 +529,62 @@ def test_limits_are_told_after_everything_is_written(benchmark, evaluated_run):
     assert alerts(below=[Limit("psnr_rgb", second - 0.01)]) == []
     (alert,) = alerts(below=[lower], drop=[Limit("psnr_rgb", 99)])
     assert alert == f"epoch 2: psnr_rgb is {second:.4f}, below {lower.value:g}"
+    assert alerts(below=[lower], drop=[Limit("psnr_rgb", 99)]) == []  # it was told
     (alert,) = alerts(drop=[drop])
     assert alert.startswith(
         f"epoch 2: psnr_rgb is {second:.4f}, {first - second:.4f} less than epoch 1's"
     )
     records = rows(out, "history.csv")
-    assert [record["alerts"] for record in records[:2]] == ["", ""]
+    assert [bool(record["alerts"]) for record in records] == [False, False, True, True, True]
     assert records[-1]["alerts"] == alert
     for record in records:
         assert (record["epochs"], record["epoch"], record["psnr_rgb"]) == ("2", "2", f"{second}")
     times = [record["time"] for record in records]
     assert times == sorted(times)
+
+
+def test_a_limit_is_told_once_for_a_generator(benchmark, evaluated_run, command, caplog):
+    """By exit code, log and webhook, until another generator or another limit is broken."""
+    arguments = ["--run", evaluated_run.uri, "--data", benchmark.hr[0].storage.uri]
+    out = results(evaluated_run)
+    with serve(b"") as server, caplog.at_level("INFO"):
+        url = server.url.replace("file.zip", "S3CRET")
+
+        def night(*options):
+            caplog.clear()
+            server.posts.clear()
+            done = command(evaluate_job, *arguments, "--alert-url", url, *options)
+            assert "S3CRET" not in caplog.text + done.out + done.err
+            return done.code, [json.loads(body) for _, body in server.posts]
+
+        server.fault = Fault("status", status=404)
+        code, posts = night("--fail-below", "psnr_y=60")
+        assert (code, len(posts)) == (3, 1)
+        assert caplog.text.count("the alert is not posted to http://127.0.0.1") == 1
+        server.fault = None
+        code, (post,) = night("--fail-below", "psnr_y=60")  # so it is not told yet
+        assert code == 3
+        values = rows(out, "measures.csv")[3]
+        (alert,) = post["alerts"]
+        assert alert == f"epoch 2: psnr_y is {values['psnr_y']}, below 60"
+        assert alert in post["text"]
+        assert post["values"]["ssim_y"] == float(values["ssim_y"])
+        facts = {"run": evaluated_run.uri, "data_set": "small", "epoch": 2, "results": out.uri}
+        assert facts.items() <= post.items()
+        assert post["time"][:19] == rows(out, "history.csv")[-1]["time"][:19]
+
+        assert night("--fail-below", "psnr_y=60") == (0, [])
+        told = [one for one in caplog.messages if one.startswith("already told on ")]
+        assert told == [f"already told on {post['time'][:10]}: {alert}"]
+        assert rows(out, "history.csv")[-1]["alerts"] == alert
+        code, (post,) = night("--fail-below", "psnr_y=60", "--fail-below", "ssim_y=1")
+        assert (code, len(post["alerts"])) == (3, 1)
+        assert "ssim_y" in post["alerts"][0]
+        keras.utils.set_random_seed(9)
+        save_generator(generator(blocks=1, filters=4), evaluated_run, generator_key(3))
+        code, (post,) = night("--fail-below", "psnr_y=60")
+        assert (code, post["epoch"]) == (3, 3)
+        assert night() == (2, [])  # no limit, so the URL would never be used
 
 
 def test_limits_are_judged_though_a_generator_is_damaged(benchmark, run, caplog):
@@ -565,7 +625,14 @@ def overtaken(at: str, action):
 
 def contents(out):
     """All results but the history, which has the time."""
-    return {item.key: out.read(item.key) for item in out.list() if "history" not in item.key}
+    return {
+        item.key: undated(out.read(item.key)) for item in out.list() if "history" not in item.key
+    }
+
+
+def undated(data: bytes) -> bytes:
+    """A report without its date."""
+    return re.sub(rb"<time.*?</time>", b"", data)
 
 
 def delete_all(out):

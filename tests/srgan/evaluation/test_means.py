@@ -21,7 +21,7 @@ from srgan.evaluation.examples import choose_images
 from srgan.evaluation.history import write_record
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.plots import score_figure
-from srgan.evaluation.report import report_html
+from srgan.evaluation.report import Facts, report_html
 from srgan.evaluation.results import RunEvaluation, on_same_images
 from srgan.evaluation.score_files import ScoreFile
 from srgan.evaluation.table import (
@@ -140,10 +140,10 @@ def test_a_mean_without_an_image_is_absent_and_says_why():
         assert [row[key] for key in EVERY_PSNR] == ["", "", ""]
         assert float(row["ssim_y"]) > 0.5
     assert hr["lr_psnr"] == "inf"
-    markdown = psnr_markdown([run], notes, {"scale": 4}, {})
+    markdown = psnr_markdown([run], [], notes, {"scale": 4}, {})
     assert "| 1 | – | – | – | inf |" in markdown
     assert markdown.index("All measures:") < markdown.index(note) < markdown.index("scale: 4")
-    page = report_html("set", [run], [], notes=notes, protocol={}, generators={})
+    page = report_html(Facts("set", 2, 0), [run], [], notes=notes, protocol={}, generators={})
     assert f'<p class="note">{note}</p>' in page
     assert "or that no image is left" in page
     assert score_figure([run], MEASURES[1]) is None
@@ -183,7 +183,8 @@ def test_a_generator_that_is_exact_on_one_image_is_still_judged():
     (alert,) = find_alerts(
         means, epoch=1, below=[Limit("psnr_y", 60), Limit("ssim_y", 0.1)], drop=(), reference=None
     )
-    assert alert == f"epoch 1: psnr_y is {means['srgan', 1]['psnr_y']:.4f}, below 60"
+    assert alert.text == f"epoch 1: psnr_y is {means['srgan', 1]['psnr_y']:.4f}, below 60"
+    assert alert.limit == "psnr_y below 60"
 
 
 def test_a_mean_that_is_absent_breaks_its_limits():
@@ -191,15 +192,16 @@ def test_a_mean_that_is_absent_breaks_its_limits():
     limits = [Limit("psnr_y", -99), Limit("ssim_y", 0)]
     (below,) = find_alerts(nothing, epoch=1, below=limits, drop=(), reference=None)
     reason = "epoch 1: psnr_y is absent: on no image has every method a finite value, so it "
-    assert below == reason + "is not known to reach -99"
+    assert below.text == reason + "is not known to reach -99"
     drop = [Limit("psnr_y", 99), Limit("ssim_y", 99)]
-    reference = TableRun("other", table(PHOTOS, epoch=7))
+    reference = TableRun("other", table(PHOTOS, epoch=7), uri="s3://runs/other")
     (dropped,) = find_alerts(nothing, epoch=1, below=(), drop=drop, reference=reference)
-    assert dropped == reason + "is not compared with other's epoch 7's"
+    assert dropped.text == reason + "is not compared with other's epoch 7's"
+    assert dropped.limit == "psnr_y drop 99 from s3://runs/other"
     (dropped,) = find_alerts(
         reference.means, epoch=7, below=(), drop=drop, reference=TableRun("flat", nothing)
     )
-    assert dropped.endswith("so it is not compared with flat's epoch 1's")
+    assert dropped.text.endswith("so it is not compared with flat's epoch 1's")
 
 
 def test_compared_runs_have_means_over_the_same_images():
@@ -224,7 +226,7 @@ def test_the_history_has_null_where_a_mean_is_absent(tmp_path):
     now = datetime.datetime.now(datetime.timezone.utc)
     for images in (EXACT["black"][0], PHOTOS + EXACT["black"][0]):
         now += datetime.timedelta(seconds=1)
-        write_record(out, now, table(images), epoch=1, alerts=[])
+        write_record(out, now, table(images), epoch=1, generator="ab", alerts=[], told=[])
     absent, present = (strict(out.read(item.key)) for item in out.list("history/")[1:])
     assert absent["psnr_y"] is absent["lr_psnr"] is absent["lpips"] is None
     assert present["psnr_y"] == round(table(PHOTOS)["srgan", 1]["psnr_y"], 4)

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from data_pipeline.images import decode_image
-from srgan.evaluation.comparison import Panel
+from srgan.evaluation.comparison import Panel, Place
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.plots import discriminator_figure, loss_figure, score_figure, svg
-from srgan.evaluation.report import Example, report_html
-from srgan.evaluation.table import TableRun
+from srgan.evaluation.report import Example, Facts, report_html
+from srgan.evaluation.table import TableRun, psnr_csv, psnr_markdown
+from srgan.evaluation.verdict import verdict
 from tests.conftest import photograph
 
 HOSTILE = """<script>alert(1)</script>"'></text></svg><img src=x onerror=alert(2)>$\\frac{$"""
 MEASURE = {measure.key: measure for measure in MEASURES}
 BASELINES = {
     ("nearest", None): {"psnr_rgb": 24.816, "psnr_y": 26.203, "ssim_y": 0.74281},
-    ("bicubic", None): {"psnr_rgb": 26.127, "psnr_y": 27.554, "ssim_y": 0.80214},
+    ("bicubic", None): {"psnr_rgb": 26.127, "psnr_y": 27.554, "ssim_y": 0.80214, "vgg54": 0.0612},
     ("hr", None): {"psnr_rgb": math.inf, "psnr_y": math.inf, "ssim_y": 1.0},
 }
 TRAINED = BASELINES | {
@@ -33,16 +34,18 @@ RECORDS = [
     {"phase": "pretrain", "epoch": 2, "step": 10, "mse": 0.02, "generator_loss": 0.02},
     {"phase": "gan", "epoch": 1, "step": 15, "vgg54": 0.5, "d_hr": 0.75, "d_sr": 0.25},
 ]
+MSE_MEANS = {key: values for key, values in TRAINED.items() if key[0] != "srresnet"}
 PROTOCOL = {"images": "Set5, 5", "scale": 4, "kernel": "matlab"}
 
 
-def run(name="demo", means=TRAINED, records=(), config=""):
-    return TableRun(name, means, records, config)
+def run(name="demo", means=TRAINED, records=(), config="", **options):
+    return TableRun(name, means, records, config, **options)
 
 
 def page(runs, *, name="Set5", examples=(), notes=(), protocol=PROTOCOL, generators=None):
+    facts = Facts(name, 5, 1795687200.0)
     return report_html(
-        name, runs, examples, notes=notes, protocol=protocol, generators=generators or {}
+        facts, runs, examples, notes=notes, protocol=protocol, generators=generators or {}
     )
 
 
@@ -111,10 +114,162 @@ def test_tables_show_the_means_to_people():
 
 
 def test_the_best_generator_is_bold_whichever_way_a_measure_points():
-    best = re.findall(r'class="best">(.*?)<', page([run()]))
-    assert best == ["26.91", "28.39", "26.91", "0.8124", "28.39", "0.0399"]
+    text = page([run()])
+    best = re.findall(r'class="best">(.*?)<', text)
+    assert sorted(best) == ["0.0399", "0.8124", "26.91", "26.91", "28.39", "28.39"]
+    assert text.count("Bold: the best epoch of a measure, where it is better than bicubic.") == 2
+    assert "No epoch" not in text
     alone = {key: values for key, values in TRAINED.items() if key != ("srgan", 10)}
     assert 'class="best"' not in page([run(means=alone)])
+
+
+def test_no_generator_below_bicubic_is_called_the_best():
+    high = {"psnr_rgb": 30.0, "psnr_y": 31.0, "ssim_y": 0.8, "vgg54": 0.01}
+    text = page([run(means=TRAINED | {("bicubic", None): high})])
+    assert set(re.findall(r'class="best">(.*?)<', text)) == {"0.8124"}
+    assert text.count("No epoch is better than bicubic in PSNR RGB, PSNR Y, VGG54.") == 2
+    text = page([run(means=TRAINED | {("bicubic", None): {"psnr_y": 27.0}})])
+    assert set(re.findall(r'class="best">(.*?)<', text)) == {"28.39"}
+
+
+@pytest.mark.parametrize(
+    ("values", "headline", "details"),
+    [
+        (
+            {"psnr_y": 28.004, "ssim_y": 0.7990, "lpips": 0.2101},
+            "Epoch 20 beats bicubic by 0.45 dB PSNR (Y): 28.00 against 27.55 dB.",
+            "SSIM (Y) is worse: 0.7990 against bicubic's 0.8021. "
+            "LPIPS is better: 0.2101 against bicubic's 0.3440; lower is better. "
+            "By LPIPS its images look more like HR than bicubic's.",
+        ),
+        (
+            {"psnr_y": 27.2, "ssim_y": 0.80214, "vgg54": 0.05},
+            "Epoch 20 is 0.35 dB PSNR (Y) below bicubic: 27.20 against 27.55 dB.",
+            "SSIM (Y) is equal: 0.8021 against bicubic's 0.8021. "
+            "VGG54 is better: 0.0500 against bicubic's 0.0612; lower is better. "
+            "A GAN gives up PSNR for texture, so a PSNR near bicubic's is normal. "
+            "By VGG54 its images look more like HR than bicubic's.",
+        ),
+        (
+            {"psnr_y": 26.5, "lpips": 0.344},
+            "Epoch 20 is 1.05 dB PSNR (Y) below bicubic: 26.50 against 27.55 dB.",
+            "LPIPS is equal: 0.3440 against bicubic's 0.3440; lower is better. "
+            "That is more than the 1 dB that GANs usually give up for texture. "
+            "By LPIPS its images do not look more like HR than bicubic's.",
+        ),
+        (
+            {"psnr_y": 27.5501},
+            "Epoch 20 equals bicubic in PSNR (Y): 27.55 against 27.55 dB.",
+            "No perceptual measure was taken, so no number here says whether it looks better: "
+            "look at the pictures, or install pyiqa for LPIPS.",
+        ),
+        (
+            {"ssim_y": 0.9, "vgg54": 0.01},
+            "Epoch 20 is not compared with bicubic in PSNR (Y): a mean is absent.",
+            "SSIM (Y) is better: 0.9000 against bicubic's 0.8021. "
+            "VGG54 is better: 0.0100 against bicubic's 0.0612; lower is better. "
+            "By VGG54 its images look more like HR than bicubic's.",
+        ),
+    ],
+)
+def test_the_verdict_says_what_the_values_say(values, headline, details):
+    bicubic = BASELINES["bicubic", None] | {"psnr_y": 27.55, "lpips": 0.344}
+    means = TRAINED | {("bicubic", None): bicubic, ("srgan", 20): values}
+    found = verdict(run(means=means))
+    assert (found.headline, " ".join(found.details)) == (headline, details)
+    text = html.unescape(page([run(means=means)]))
+    assert text.index(headline) < text.index(details) < text.index("<table")
+
+
+@pytest.mark.parametrize(
+    ("means", "is_gan", "expected"),
+    [
+        (
+            BASELINES,
+            True,
+            "Only the baselines are scored: bicubic has 27.55 dB PSNR (Y), nearest 26",
+        ),
+        (
+            BASELINES | {("srresnet", None): {"psnr_y": 28.881}},
+            True,
+            "SRResNet beats bicubic by 1.33 dB PSNR (Y): 28.88 against 27.55 dB.",
+        ),
+        (
+            BASELINES | {("srgan", 3): {"psnr_y": 27.0}},
+            False,
+            "Epoch 3 is 0.55 dB PSNR (Y) below bicubic: 27.00 against 27.55 dB. A network that is "
+            "trained without an adversarial loss usually beats bicubic: perhaps it has trained",
+        ),
+    ],
+)
+def test_the_verdict_of_what_is_no_gan(means, is_gan, expected):
+    assert str(verdict(run(means=means, is_gan=is_gan))).startswith(expected)
+
+
+def test_a_run_without_a_gan_is_called_srresnet():
+    mse = run(means=MSE_MEANS, is_gan=False)
+    text = page([mse])
+    rgb, _, every = tables(text)
+    assert rgb[0] == ["epoch", "nearest", "bicubic", "SRResNet", "HR"]
+    assert [row[0] for row in every[-2:]] == ["SRResNet, epoch 10", "SRResNet, epoch 20"]
+    assert not re.search(r"\bSRGAN(?! evaluation)", text)
+    both = [run("gan"), mse._replace(name="mse")]
+    assert tables(page(both))[0][0] == ["epoch", "nearest", "bicubic", "SR", "HR"]
+    markdown = psnr_markdown([mse], ["verdict"], [], {}, {})
+    assert markdown.startswith(
+        "verdict\n\nPSNR RGB in dB:\n\n| epoch | nearest | bicubic | SRResNet |"
+    )
+    assert "| SRResNet | 20 |" in markdown
+    assert "| SR | HR |" in psnr_markdown(both, [], [], {}, {})
+    assert psnr_csv(mse.means).startswith("epoch,nearest,bicubic,srgan,hr\n")
+
+
+def test_the_head_says_what_was_scored():
+    text = page([run(uri="s3://bucket/demo")])
+    head = dict(re.findall(r"<dt>(.*?)</dt>\n<dd>(.*?)</dd>", text[: text.index("</header>")]))
+    date = '<time datetime="2026-11-26">2026-11-26</time>'
+    assert head == {"Run": "s3://bucket/demo", "Data set": "Set5, 5 images", "Scored on": date}
+    text = page([run("a", uri="s3://x/a"), run("b", uri="s3://x/b")])
+    assert re.findall(r"<dt>(Run.*?)</dt>\n<dd>(.*?)</dd>", text) == [
+        ("Run a", "s3://x/a"),
+        ("Run b", "s3://x/b"),
+    ]
+    assert re.findall(r'class="of">(.*?)<', text) == ["a", "b"]
+
+
+def test_compared_runs_list_the_settings_that_differ():
+    settings = {"seed": 1, "generator.filters": 64, "phases.gan.epochs": 100}
+    runs = [
+        run("a", settings=settings),
+        run("b", settings=settings | {"generator.filters": 32, "ema": 0.9, "x": 0}),
+    ]
+    text = page(runs)
+    part = text[text.index("Settings that differ") : text.index('id="protocol"')]
+    assert re.findall(r'<dt class="hash">(.*?)</dt>', part) == ["ema", "generator.filters"]
+    assert re.findall(r"<div>(\w+): <b>(.*?)</b>", part) == [
+        ("a", "–"),
+        ("b", "0.9"),
+        ("a", "64"),
+        ("b", "32"),
+    ]
+    assert "The runs have the same configuration." in page([runs[0], runs[0]])
+    assert "Settings that differ" not in page(runs[:1])
+
+
+def test_values_of_the_crop_and_of_the_image_are_told_apart():
+    image = photo_panels()[0].image
+    panels = [Panel("bicubic", image, 20.114, 23.456), Panel("HR", image, None, None)]
+    place = Place(image, 0.25, 0.5, 0.125, 0.4)
+    text = page([run()], examples=[Example("baby", "", tuple(panels), "", place)])
+    bicubic, hr = re.findall(r"<figcaption><b>(.*?)</figcaption>", text, re.S)
+    assert re.findall(r">([^<]+)<", bicubic.replace("\n", "")) == [
+        "crop 20.11 dB",
+        "image 23.46 dB",
+    ]
+    assert "dB" not in hr
+    assert 'style="left: 25.00%; top: 50.00%; width: 12.50%; height: 40.00%; "' in text
+    assert "the frame is the crop" in text
+    assert "the frame is the crop" not in page([run()], examples=[Example("a", "", tuple(panels))])
 
 
 def test_what_was_not_measured_is_explained():
@@ -123,13 +278,13 @@ def test_what_was_not_measured_is_explained():
     assert "perceptual" not in page([run(means=whole)])
 
 
-def test_several_runs_are_named_in_every_row():
+def test_several_runs_are_named_above_their_rows():
     other = BASELINES | {("srgan", 3): {"psnr_rgb": 20.0, "psnr_y": 21.5, "ssim_y": 0.6}}
     text = page([run("first"), run("second", other, RECORDS)])
     rgb, y, every = tables(text)
-    assert rgb[0] == ["run", "epoch", "nearest", "bicubic", "SRGAN", "HR"]
-    assert [row[:2] for row in rgb[1:]] == [["first", "10"], ["first", "20"], ["second", "3"]]
-    assert [row[4] for row in y[1:]] == ["28.31", "28.39", "21.50"]
+    assert rgb[0] == ["epoch", "nearest", "bicubic", "SRGAN", "HR"]
+    assert [row[0] for row in rgb[1:]] == ["first", "10", "20", "second", "3"]
+    assert [row[3] for row in y[1:] if len(row) > 1] == ["28.31", "28.39", "21.50"]
     assert [row for row in every if len(row) == 1] == [["first"], ["second"]]
     assert "Loss terms in training, second" in text
     assert "Loss terms in training, first" not in text
@@ -155,41 +310,50 @@ def test_the_whole_page_is_in_order():
     assert text.count("<svg") == 4
     names, values = (re.findall(f"<{tag}.*?>(.*?)</{tag}>", text) for tag in ("dt", "dd"))
     facts = dict(zip(names, values, strict=True))
-    assert facts == {"images": "Set5, 5", "scale": "4", "kernel": "matlab", "epoch 20": "ab" * 32}
+    assert {name: facts[name] for name in ("images", "scale", "kernel", "epoch 20")} == {
+        "images": "Set5, 5",
+        "scale": "4",
+        "kernel": "matlab",
+        "epoch 20": "ab" * 32,
+    }
     assert config in html.unescape(text)
 
 
 @pytest.mark.parametrize("grey", [False, True])
 def test_pictures_are_the_panels_pixels(grey):
     channels = 1 if grey else 3
-    panels = tuple(Panel(panel.label, panel.image[..., :channels]) for panel in photo_panels())
+    panels = tuple(Panel(panel.title, panel.image[..., :channels]) for panel in photo_panels())
     text = page([run()], examples=[Example("baby", "", panels)])
     uris = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
     for uri, panel in zip(uris, panels, strict=True):
         np.testing.assert_array_equal(decode_image(base64.b64decode(uri)), panel.image)
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)[: len(panels)]
-    assert captions == [panel.label for panel in panels]
+    assert re.findall(r"<figcaption><b>(.*?)</b>", text) == [panel.title for panel in panels]
 
 
 @pytest.mark.parametrize(
-    ("labels", "chosen"),
+    ("titles", "chosen"),
     [
         (["nearest", "bicubic", "HR"], ["bicubic", "HR"]),
+        (["nearest", "bicubic", "SRGAN judged", "SRGAN b", "HR"], ["bicubic", "SRGAN judged"]),
         (["nearest", "bicubic", "SRGAN", "HR"], ["bicubic", "SRGAN"]),
         (["nearest", "bicubic", "SRResNet", "SRGAN a", "SRGAN b", "HR"], ["bicubic", "SRGAN b"]),
         (["bicubic", "HR"], ["bicubic", "HR"]),
     ],
 )
-def test_bicubic_is_shown_against_the_last_generator(labels, chosen):
+def test_bicubic_is_shown_against_the_generator_that_is_judged_or_the_last(titles, chosen):
     image = photo_panels()[0].image
-    example = Example("baby", "", tuple(Panel(label, image) for label in labels))
+    panels = tuple(Panel(title, image) for title in titles)
+    example = Example("baby", "", panels, "SRGAN judged")
     assert re.findall(r" selected>(.*?)<", page([run()], examples=[example])) == chosen
 
 
 def test_names_are_never_markup():
     examples = [Example(HOSTILE, HOSTILE, tuple(Panel(HOSTILE, p.image) for p in photo_panels()))]
     records = [record | {"phase": HOSTILE} for record in RECORDS]
-    runs = [run(HOSTILE, records=records, config=HOSTILE), run("_second\x00")]
+    runs = [
+        run(HOSTILE, records=records, config=HOSTILE, uri=HOSTILE, settings={HOSTILE: HOSTILE}),
+        run("_second\x00"),
+    ]
     text = page(
         runs,
         name=HOSTILE,
@@ -235,10 +399,16 @@ def test_the_same_arguments_make_the_same_bytes():
 def test_scores_are_drawn_at_their_values():
     figure = score_figure([TableRun("demo", TRAINED)], MEASURE["psnr_y"])
     assert curve(figure, "SRGAN") == [(10, 28.312), (20, 28.393)]
+    colours = {line.get_label(): line.get_color() for line in figure.axes[0].lines}
+    assert len(set(colours.values())) == 3
+    mse = score_figure([run(is_gan=False, means=MSE_MEANS)], MEASURE["psnr_y"])
+    (own,) = [line for line in mse.axes[0].lines if line.get_label() == "SRResNet"]
+    assert own.get_color() == colours["SRResNet"]  # in every report the same
     assert {y for _, y in curve(figure, "bicubic")} == {27.554}
     assert {y for _, y in curve(figure, "SRResNet")} == {28.881}
     other = BASELINES | {("srgan", 5): {"ssim_y": 0.7}}
     figure = score_figure([TableRun("a", TRAINED), TableRun("b", other)], MEASURE["ssim_y"])
+    assert len({line.get_color() for line in figure.axes[0].lines}) == len(figure.axes[0].lines)
     assert curve(figure, "SRGAN, a") == [(10, 0.81237), (20, 0.81119)]
     assert curve(figure, "SRGAN, b") == [(5, 0.7)]
     assert {y for _, y in curve(figure, "SRResNet, a")} == {0.82991}

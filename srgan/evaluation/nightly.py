@@ -1,0 +1,78 @@
+"""What a night tells: the alerts that are new go to the log, the webhook and the history.
+
+A limit that a generator breaks is told once. It is told again if another generator breaks it.
+"""
+
+import datetime
+import logging
+from collections.abc import Sequence
+
+from srgan.evaluation.alerts import Alert
+from srgan.evaluation.history import told_limits, write_record
+from srgan.evaluation.results import RunEvaluation
+from srgan.evaluation.run_reader import generator_name
+from srgan.evaluation.table import SRGAN
+from srgan.evaluation.webhook import post_json
+
+_log = logging.getLogger(__name__)
+
+
+def tell_alerts(
+    judged: RunEvaluation,
+    epoch: int | None,
+    alerts: Sequence[Alert],
+    *,
+    data_set: str,
+    alert_url: str | None,
+) -> list[str]:
+    """Tells the alerts that were not told before, and adds the evaluation to the history.
+
+    Alerts that could not be posted count as not told: the next evaluation tells them again.
+
+    Args:
+        judged: The evaluation, with its scores.
+        epoch: The epoch of the generator that was judged; None if there is none.
+        alerts: From `find_alerts`.
+        data_set: The name of the images.
+        alert_url: A webhook, which gets new alerts as JSON.
+
+    Returns:
+        A line for each alert that is new.
+
+    Raises:
+        UserError: If a record of the history is damaged.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    generator = judged.files[generator_name(epoch)].generator_sha256 if epoch is not None else ""
+    told = told_limits(judged.out, generator) if alerts else {}
+    new = [alert for alert in alerts if alert.limit not in told]
+    for alert in new:
+        _log.warning("alert: %s", alert.text)
+    if old := [alert for alert in alerts if alert.limit in told]:
+        dates = ", ".join(sorted({told[alert.limit] for alert in old}))
+        _log.info("already told on %s: %s", dates, "; ".join(alert.text for alert in old))
+    texts = [alert.text for alert in new]
+    is_told = True
+    if new and alert_url:
+        run = judged.run.storage.uri if judged.run else ""
+        content = {
+            "text": f"{run}, {data_set}: {'; '.join(texts)}",  # what chats show
+            "run": run,
+            "data_set": data_set,
+            "epoch": epoch,
+            "alerts": texts,
+            "values": {key: round(value, 4) for key, value in judged.means[SRGAN, epoch].items()},
+            "results": judged.out.uri,
+            "time": f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        is_told = post_json(alert_url, content)
+    write_record(
+        judged.out,
+        now,
+        judged.means,
+        epoch=epoch,
+        generator=generator,
+        alerts=alerts,
+        told=new if is_told else [],
+    )
+    return texts
