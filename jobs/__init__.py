@@ -1,9 +1,12 @@
 """The commands: each reads its arguments, calls one function and exits with its code."""
 
 import os
+import sys
 
 # Ray and TensorFlow read these when they are first imported: set them before any other import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if not sys.stderr.isatty():
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 os.environ.setdefault(
     "RAY_DEDUP_LOGS_SKIP_REGEX",
     # TensorFlow's start-up notes, which no log level silences; Ray Train's internals.

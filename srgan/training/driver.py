@@ -44,6 +44,7 @@ def train(
     *,
     workers: tuple[int, int] | None = None,
     gpus: int | None = None,
+    rehearsal: bool = False,
 ) -> None:
     """Trains a run, or goes on with it.
 
@@ -53,6 +54,7 @@ def train(
         run_uri: RUN.
         workers: The fewest and the most training workers; None as in `resources.plan`.
         gpus: GPUs of each worker, 0 for the CPU; None as in `resources.plan`.
+        rehearsal: Whether this is a dry run, which ends a phase once its steps are measured.
 
     Raises:
         UserError: If the configuration does not fit DATA or the cluster, RUN was begun with
@@ -91,6 +93,7 @@ def train(
                 "run": run,
                 "lease": lease,
                 "gpus": scaling.gpus,
+                "rehearsal": rehearsal,
             }
             with recorded_job(run, lease, began):
                 fit(train_worker, arguments, scaling, failures=config.failures)
