@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.logs import configure_logging
 from data_pipeline.platform.progress import Progress
 
 # How often a task is run again, and after which of its own errors.
@@ -57,8 +59,14 @@ def as_task(function: Callable[..., Any], *, cpus: int = 1) -> Callable[..., Any
         function: What to run.
         cpus: Cores that a task takes.
     """
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        configure_logging()
+        return function(*arguments)
+
     task = ray.remote(num_cpus=cpus, max_retries=RETRIES, retry_exceptions=list(MAY_PASS))
-    submit: Callable[..., Any] = task(function).remote
+    submit: Callable[..., Any] = task(run).remote
     return submit
 
 
