@@ -1,6 +1,7 @@
 """The commands: each reads its arguments, calls one function and exits with its code."""
 
 import os
+import sys
 
 # Ray, Keras and TensorFlow read these when they are first imported: set them before any other
 # import. Some are the product's own choice, and a shell that sets them otherwise is overruled.
@@ -13,6 +14,8 @@ os.environ.update(
 # default is without end.
 os.environ.setdefault("RAY_task_oom_retries", "5")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if not sys.stderr.isatty():
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 os.environ.setdefault(
     "RAY_DEDUP_LOGS_SKIP_REGEX",
     # TensorFlow's start-up notes, which no log level silences; Ray Train's internals.

@@ -154,6 +154,7 @@ def main() -> None:
     )
     print(summary.table)
     print(f"more in {summary.uri}")
+    print(f"next: open {summary.uri}/report.html")
     if summary.alerts:
         sys.exit(3)
 

@@ -3,9 +3,10 @@
 import argparse
 import typing
 from pathlib import PurePosixPath
+from shlex import quote
 
 from data_pipeline.imresize import SCALES, Kernel
-from data_pipeline.manifest import DataSettings, require_manifest
+from data_pipeline.manifest import DataSettings, Manifest, require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import LocalStorage, open_file, open_storage
 from data_pipeline.prepare.build import prepare
@@ -101,6 +102,7 @@ def _verify(args: argparse.Namespace) -> None:
     print(f"{args.verify}: all {len(manifest.records)} parts are what the manifest says")
     if args.source:
         print(f"{args.source}: every file is what the data set was made of")
+    _print_next(args.verify, manifest)
 
 
 def _describe(uri: str, out: str | None) -> None:
@@ -115,6 +117,7 @@ def _describe(uri: str, out: str | None) -> None:
     print(agreement(pairs, manifest.settings))
     pictures.write(name, contact_sheet(pairs, scale=manifest.settings.scale))
     print(f"pairs of LR and HR in {pictures.uri}/{name}")
+    _print_next(uri, manifest)
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -136,6 +139,14 @@ def _prepare(args: argparse.Namespace) -> None:
     print(
         f"{args.out}: {manifest.num_patches} patches in {len(manifest.shards)} shards, "
         f"{len(manifest.valid)} validation images"
+    )
+    _print_next(args.out, manifest)
+
+
+def _print_next(data: str, manifest: Manifest) -> None:
+    config = "demo" if manifest.settings.source == SAMPLES else "div2k_100_epochs"
+    print(
+        f"next: python -m jobs.train --config configs/{config}.yaml --data {quote(data)} --run RUN"
     )
 
 

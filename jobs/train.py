@@ -2,6 +2,7 @@
 
 from argparse import ArgumentTypeError
 from pathlib import Path
+from shlex import quote
 
 from jobs.command import Parser, run
 from srgan.config_file import load_config
@@ -38,15 +39,20 @@ def main() -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="train 3 steps of every phase, print what the run would take, leave nothing behind",
+        help="train up to 50 steps of every phase, print what the run would take, leave nothing "
+        "behind",
     )
     args = parser.parse_args()
     config = load_config(args.config, args.set)
     resources = {"workers": args.num_workers, "gpus": args.gpus_per_worker}
     if args.dry_run:
         print("\n".join(dry_run(config, args.data, args.run, **resources)))
+        print("next: the same command without --dry-run")
     else:
         train(config, args.data, args.run, **resources)
+        run_uri = args.run.rstrip("/")
+        print(f"{run_uri}: is trained; its generators are in {run_uri}/generators")
+        print(f"next: python -m jobs.evaluate --run {quote(run_uri)}")
 
 
 def _worker_range(text: str) -> tuple[int, int]:

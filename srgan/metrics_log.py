@@ -21,6 +21,12 @@ class MetricsLog:
         self._records = [record for record in read_metrics(storage) if record["step"] <= step]
         self._lock = threading.Lock()
 
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The lines so far."""
+        with self._lock:
+            return list(self._records)
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds the line of an epoch."""
         with self._lock:

@@ -11,6 +11,7 @@ CHECKPOINTS = "checkpoints"
 LEASES = "lease/"
 CHECKPOINT_META = "checkpoint.json"
 GENERATORS = "generators/"
+SAMPLES = "samples/"
 VGG_KEY = "vgg19.npz"
 INITIAL_KEY = "initial.keras"
 
@@ -43,7 +44,7 @@ def tensorboard_key(step: int, *, validation: bool = False) -> str:
 
 def samples_key(epoch: int, phase: str | None = None) -> str:
     """Key of an epoch's sample picture; `phase` is None for the run's last phase."""
-    return f"samples/{phase or 'epoch'}-{epoch:04}.png"
+    return f"{SAMPLES}{phase or 'epoch'}-{epoch:04}.png"
 
 
 def log_key(began: float) -> str:

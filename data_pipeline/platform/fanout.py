@@ -3,6 +3,7 @@
 import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.deaths import explain_death, one_line
 from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.logs import configure_logging
 from data_pipeline.platform.progress import Progress
 from data_pipeline.platform.storage.interface import UnusableStorageError
 
@@ -70,8 +72,14 @@ def as_task(function: Callable[..., Any], *, cpus: int = 1) -> Callable[..., Any
         function: What to run.
         cpus: Cores that a task takes.
     """
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        configure_logging()
+        return function(*arguments)
+
     task = ray.remote(num_cpus=cpus, max_retries=RETRIES, retry_exceptions=list(MAY_PASS))
-    remote = task(function)
+    remote = task(run)
 
     def submit(*values: Any) -> Any:
         nodes = {_CPU_NODES: cpus} if _CPU_NODES in ray.cluster_resources() else {}

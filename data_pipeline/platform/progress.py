@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import time
+from collections import deque
 
 from tqdm import tqdm
 
@@ -23,6 +24,9 @@ class Progress:
         total: Number of pieces.
         unit: Name of the pieces, in the plural; BYTES are shown as MB, GB.
         done: Number of pieces that an earlier attempt finished; they do not count in the rate.
+
+    The rate is that of the later half of the time so far: the first pieces wait for processes to
+    start, and a speed that changes shows.
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0) -> None:
@@ -36,8 +40,9 @@ class Progress:
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
         )
-        self._first = self._done = done
+        self._done = done
         self._start = self._last_line = time.monotonic()
+        self._marks = deque([(self._start, done)])  # of the later half, and one before it
 
     def __enter__(self) -> "Progress":
         return self
@@ -50,12 +55,20 @@ class Progress:
         self._done += amount
         self._bar.update(amount)
         now = time.monotonic()
+        self._marks.append((now, self._done))
+        while self._marks[1][0] < (self._start + now) / 2:
+            self._marks.popleft()
         due = now - self._last_line >= _SECONDS_BETWEEN_LINES or self._done == self._total
         if self._bar.disable and due:
             self._last_line = now
-            rate = (self._done - self._first) / max(now - self._start, 1e-9)
-            left = duration((self._total - self._done) / rate)
-            _log.info("%s: %s a second, %s left", self._label, self._text(rate), left)
+            since, before = self._marks[0]
+            rate = (self._done - before) / max(now - since, 1e-9)
+            missing = self._total - self._done
+            if missing and not rate:
+                left = "time left not known yet"
+            else:
+                left = f"{duration(missing and missing / rate)} left"
+            _log.info("%s: %s a second, %s", self._label, self._text(rate), left)
 
     def _text(self, rate: float) -> str:
         if self._unit == BYTES:

@@ -1,11 +1,14 @@
-"""What a worker knows of its devices: memory that was used, what a GPU can do at most."""
+"""What a worker's steps compute, what its devices can do at most, memory that was used."""
 
 import resource
+from typing import get_args
 
 import tensorflow as tf
 
-from srgan.config import Config
-from srgan.flops import peak_flops
+from srgan.config import Config, VggName
+from srgan.flops import forward_flops, peak_flops, step_flops
+from srgan.training.state import Networks
+from srgan.vgg import extractor_flops
 
 
 def device_peak_flops(config: Config) -> float | None:
@@ -27,3 +30,22 @@ def peak_memory() -> dict[str, int]:
             for number in range(gpus)
         )
     return peak
+
+
+def phase_flops(networks: Networks, config: Config, *, scale: int) -> dict[str, int]:
+    """FLOPs of a training step of the global batch, by phase."""
+    side = config.batch.hr_crop
+    opponent = networks.discriminator
+    names: tuple[VggName, ...] = get_args(VggName)
+    with tf.device("CPU"):  # it builds networks only to read their sizes
+        generator = forward_flops(networks.generator, side // scale, side // scale)
+        discriminator = forward_flops(opponent, side, side) if opponent else 0
+    return {
+        phase: config.batch.global_batch
+        * step_flops(
+            generator=generator,
+            discriminator=discriminator if one.losses.adversarial else 0,
+            extractors=[extractor_flops(name, side) for name in names if name in one.losses.active],
+        )
+        for phase, one in config.phases.items()
+    }

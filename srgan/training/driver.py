@@ -45,6 +45,7 @@ def train(
     *,
     workers: tuple[int, int] | None = None,
     gpus: int | None = None,
+    rehearsal: bool = False,
 ) -> None:
     """Trains a run, or goes on with it.
 
@@ -54,6 +55,7 @@ def train(
         run_uri: RUN.
         workers: The fewest and the most training workers; None as in `resources.plan`.
         gpus: GPUs of each worker, 0 for the CPU; None as in `resources.plan`.
+        rehearsal: Whether this is a dry run, which ends a phase once its steps are measured.
 
     Raises:
         UserError: If the configuration does not fit DATA or the cluster, RUN was begun with
@@ -92,6 +94,7 @@ def train(
                 "run": run,
                 "lease": lease,
                 "gpus": scaling.gpus,
+                "rehearsal": rehearsal,
             }
             with copied_log(run, began), recorded_job(run, lease, began):
                 fit(train_worker, arguments, scaling, failures=config.failures)

@@ -1,9 +1,9 @@
-"""Trains a few steps as a run would, and tells what the whole run would take."""
+"""Trains some steps as a run would, and tells what the whole run would take."""
 
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_pipeline.manifest import Manifest, require_manifest
@@ -12,12 +12,13 @@ from data_pipeline.platform.progress import data_size, duration
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import Config
 from srgan.metrics_log import read_metrics
-from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, VGG_KEY
+from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, SAMPLES, VGG_KEY
 from srgan.training.driver import check_run, is_finished, train
 from srgan.training.phases import Phase
+from srgan.training.rehearsal import MOST_STEPS, quartiles
 from srgan.training.resources import Workers, plan_now
+from srgan.training.time_left import Costs, time_left
 
-_STEPS = 3
 _LOOKS = 5
 
 _log = logging.getLogger(__name__)
@@ -27,18 +28,26 @@ class Cost(NamedTuple):
     """What was measured.
 
     Attributes:
-        seconds_per_step: By phase, without the first step, which compiles.
+        step_seconds: Of every step, by phase, without the first one, which compiles.
+        begin_seconds: Of the longest first step.
+        save_seconds: For which the training stood still at the end of an epoch.
+        validation_seconds: Of the validation images; 0 without.
         peak_host_bytes: Of the first worker.
         peak_gpu_bytes: Of its GPU that used most; 0 on the CPU.
         checkpoint_bytes: Of the largest checkpoint.
         generator_bytes: Of a generator.
+        sample_bytes: Of a sample picture; 0 without.
     """
 
-    seconds_per_step: dict[str, float]
+    step_seconds: dict[str, list[float]]
+    begin_seconds: float
+    save_seconds: float
+    validation_seconds: float
     peak_host_bytes: int
     peak_gpu_bytes: int
     checkpoint_bytes: int
     generator_bytes: int
+    sample_bytes: int
 
 
 def dry_run(
@@ -49,9 +58,10 @@ def dry_run(
     workers: tuple[int, int] | None = None,
     gpus: int | None = None,
 ) -> list[str]:
-    """Trains a few steps of every phase in a new folder inside RUN, then removes the folder.
+    """Trains steps of every phase in a new folder inside RUN, then removes the folder.
 
-    It includes the end of an epoch: validation, a sample picture, a generator, a checkpoint.
+    A phase ends once its steps are timed well enough (`rehearsal.is_enough`). It includes the end
+    of an epoch: validation, a sample picture, a generator, a checkpoint.
 
     Args:
         config: The experiment.
@@ -81,7 +91,7 @@ def dry_run(
             fixed = (planned.least, planned.most)
             where = f"{run.uri}/{rehearsal}"
             short = _shortened(config, begun=run if position else None)
-            train(short, data_uri, where, workers=fixed, gpus=planned.gpus)
+            train(short, data_uri, where, workers=fixed, gpus=planned.gpus, rehearsal=True)
         cost = measure(open_storage(where))
     finally:
         _log.info("dry run: what it wrote below %s is removed", run.uri)
@@ -98,7 +108,8 @@ def _shortened(config: Config, *, begun: Storage | None) -> Config:
     phases = {}
     for name, phase in config.phases.items():
         rate = phase.learning_rate.model_copy(update={"warmup_steps": 0})
-        changed = {"epochs": None, "steps": _STEPS, "learning_rate": rate}
+        # The first step compiles and is not timed.
+        changed = {"epochs": None, "steps": MOST_STEPS + 1, "learning_rate": rate}
         phases[name] = phase.model_copy(update=changed)
     changes: dict[str, Any] = {
         "phases": phases,
@@ -128,31 +139,22 @@ def measure(rehearsal: Storage) -> Cost:
     for item in rehearsal.list(f"{CHECKPOINTS}/"):
         folder = item.key.split("/")[1]
         checkpoints[folder] = checkpoints.get(folder, 0) + item.size
+    validations = [one["validation_seconds"] for one in records if "validation_seconds" in one]
     return Cost(
-        seconds_per_step=steady_seconds(records),
-        peak_host_bytes=max(record["peak_host_bytes"] for record in records),
-        peak_gpu_bytes=max(record.get("peak_gpu_bytes", 0) for record in records),
+        step_seconds={one["phase"]: one["step_seconds"] for one in records},
+        begin_seconds=max(one.get("first_call_seconds", 0) for one in records),
+        save_seconds=max(one["save_seconds"] for one in records),
+        validation_seconds=max(validations, default=0.0),
+        peak_host_bytes=max(one["peak_host_bytes"] for one in records),
+        peak_gpu_bytes=max(one.get("peak_gpu_bytes", 0) for one in records),
         checkpoint_bytes=max(checkpoints.values()),
-        generator_bytes=max(item.size for item in rehearsal.list(GENERATORS)),
+        generator_bytes=_largest(rehearsal, GENERATORS),
+        sample_bytes=_largest(rehearsal, SAMPLES),
     )
 
 
-def steady_seconds(records: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Mean seconds of a step, by phase: inside the compiled calls, without the first call.
-
-    Args:
-        records: Lines of metrics.jsonl, in their order; small data sets have several for a phase.
-    """
-    inside: dict[str, float] = {}
-    steps: dict[str, int] = {}
-    before = 0
-    for record in records:
-        phase, count = record["phase"], record["step"] - before
-        before = record["step"]
-        seconds = record["seconds"] - count * record["outside_seconds_per_step"]
-        inside[phase] = inside.get(phase, 0) + seconds - record.get("first_call_seconds", 0)
-        steps[phase] = steps.get(phase, 0) + count
-    return {phase: seconds / (steps[phase] - 1) for phase, seconds in inside.items()}
+def _largest(storage: Storage, folder: str) -> int:
+    return max((item.size for item in storage.list(folder)), default=0)
 
 
 def report(
@@ -165,25 +167,59 @@ def report(
     manifest: Manifest,
 ) -> list[str]:
     """What the rest of a run takes from `step` on, in lines for people."""
-    lines = [f"dry run: {_STEPS} steps of every phase work, on {workers}"]
-    total = 0.0
+    timed = ", ".join(f"{len(one)} of {name}" for name, one in cost.step_seconds.items())
+    lines = [f"dry run: every phase works, on {workers}; steps timed: {timed}"]
+    ranges = {name: quartiles(seconds) for name, seconds in cost.step_seconds.items()}
     for phase in phases:
         left = max(0, phase.stop - max(phase.start, step))
-        each = cost.seconds_per_step[phase.name]
-        total += left * each
-        lines.append(f"{phase.name}: {left} steps of {each:.3g} s: {duration(left * each)}")
+        low, median, high = ranges[phase.name]
+        lines.append(
+            f"{phase.name}: {left} steps of {median:.3g} s (half of them took {low:.3g} to "
+            f"{high:.3g} s): {_range(left * low, left * high)}"
+        )
+    least, most = (
+        _seconds(phases, step, {name: one[number] for name, one in ranges.items()}, cost)
+        for number in (0, 2)
+    )
     gpus = workers.most * workers.gpus
-    hours = total / 3600
-    used = f"{hours * gpus:.1f} GPU hours" if gpus else f"{hours:.1f} hours on CPUs"
+    used = f"{least * gpus / 3600:.1f} to {most * gpus / 3600:.1f} GPU hours" if gpus else "on CPUs"
     lines.append(
-        f"time: {duration(total)} of steps, {used}; compiling, ends of epochs, restarts add to it"
+        f"time: {_range(least, most)}, {used}, with compiling and ends of epochs; restarts add "
+        "to it"
     )
     gpu = f", {data_size(cost.peak_gpu_bytes)} of each GPU" if cost.peak_gpu_bytes else ""
     lines.append(f"memory: {data_size(cost.peak_host_bytes)} of a worker's host{gpu}")
+    epochs, generators = sum(phase.epochs for phase in phases), phases[-1].epochs
+    keep = config.checkpoints.keep
+    stored = (
+        keep * cost.checkpoint_bytes
+        + generators * cost.generator_bytes
+        + epochs * cost.sample_bytes
+    )
     lines.append(
-        f"storage: {config.checkpoints.keep} checkpoints of {data_size(cost.checkpoint_bytes)}, "
-        f"{phases[-1].epochs} generators of {data_size(cost.generator_bytes)}"
+        f"storage: {data_size(stored)}: {keep} checkpoints of {data_size(cost.checkpoint_bytes)}, "
+        f"{generators} generators of {data_size(cost.generator_bytes)}, at most {epochs} sample "
+        f"pictures of {data_size(cost.sample_bytes)}"
+    )
+    sr = sum(record.hr.bytes for record in manifest.valid)
+    lines.append(
+        f"evaluation: {data_size(generators * sr)} for the SR images of all {generators} epochs, "
+        f"{data_size(sr)} each, if they are as large as HR"
     )
     shards = data_size(manifest.train_bytes)
     lines.append(f"data: {shards} of shards, which a node fetches once if in a bucket")
     return lines
+
+
+def _seconds(
+    phases: Sequence[Phase], step: int, step_seconds: Mapping[str, float], cost: Cost
+) -> float:
+    costs = Costs(step_seconds, cost.begin_seconds, cost.save_seconds, cost.validation_seconds)
+    left = time_left(phases, step, costs, flops={})
+    assert left  # every phase was measured
+    return left.seconds
+
+
+def _range(least: float, most: float) -> str:
+    texts = duration(least), duration(most)
+    return texts[0] if texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"

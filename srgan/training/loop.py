@@ -11,10 +11,11 @@ from data_pipeline.loading.dataset import Batches
 from data_pipeline.loading.patch_set import PatchSet
 from srgan.config import Config
 from srgan.training.checkpoint import Checkpoint, Position
-from srgan.training.device_facts import device_peak_flops, peak_memory
+from srgan.training.device_facts import device_peak_flops, peak_memory, phase_flops
 from srgan.training.failures import NonFiniteError
 from srgan.training.phases import Phase, phase_of
 from srgan.training.pulse import Place, Pulse
+from srgan.training.rehearsal import Rehearsal
 from srgan.training.requests import Requester, Requests, StopRequest
 from srgan.training.saving import Saver
 from srgan.training.state import (
@@ -25,7 +26,7 @@ from srgan.training.state import (
     set_state,
     state_arrays,
 )
-from srgan.training.step import TrainCall, make_train_call, patch_flops, shown_terms, term_names
+from srgan.training.step import TrainCall, make_train_call, shown_terms, term_names
 from srgan.training.strategy import steps_per_call, uses_xla
 from srgan.training.totals import EpochTotals, FinishedEpoch, compute_rates
 from srgan.training.training_log import TrainingLog
@@ -57,10 +58,11 @@ class Loop:
         gpus: int,
         began: float,
         pulse: Pulse,
+        rehearsal: Rehearsal | None,
     ) -> None:
         """Takes what the worker has set up; only the first worker has a `saver`.
 
-        The worker began at `began`, by time.monotonic.
+        The worker began at `began`, by time.monotonic. A rehearsal ends a phase early.
         """
         self._config, self._strategy = config, strategy
         self._networks, self._extractors = networks, extractors
@@ -69,14 +71,19 @@ class Loop:
         self._xla = uses_xla(config, gpus=gpus, replicas=strategy.num_replicas_in_sync)
         self._steps_per_call = steps_per_call(config, gpus=gpus)
         self._requester = Requester(
-            stop, every_minutes=config.checkpoints.every_minutes, is_first=saver is not None
+            stop,
+            every_minutes=config.checkpoints.every_minutes,
+            is_first=saver is not None,
+            rehearsal=rehearsal,
         )
+        self._rehearsal = rehearsal
         self._state: TrainState | None = None
-        self._step = self._skipped = self._patch_flops = 0
+        self._step = self._skipped = 0
         self._totals = EpochTotals()
         self._first_call_is_due = True
         self._began, self._counted, self._before = began, began, 0.0
-        self._log = TrainingLog(phases, is_shown=saver is not None)
+        self._flops = phase_flops(networks, config, scale=batches.scale)
+        self._log = TrainingLog(phases, self._flops, saver)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint.
@@ -87,6 +94,7 @@ class Loop:
         self._step = checkpoint.position.step
         self._skipped = checkpoint.position.skipped
         self._totals = EpochTotals(checkpoint.position.epoch)
+        self._log.restore(checkpoint.position.epoch)
         self._state = self._begin(phase_of(self._phases, self._step))
         set_state(self._state, checkpoint.arrays, checkpoint.name)
 
@@ -111,7 +119,6 @@ class Loop:
         try:
             for phase in self._phases[self._phases.index(current) :]:
                 if phase != current:
-                    self._began = time.monotonic()
                     state = self._begin(phase)
                 # A run that begins at a phase's end may still have to finish its last epoch.
                 if self._step < phase.stop or self._totals.sums:
@@ -135,14 +142,8 @@ class Loop:
     def _train_phase(self, phase: Phase, state: TrainState) -> bool:
         """Trains to the phase's end. Returns whether it was asked to stop before the run's."""
         self._first_call_is_due = True
-        if self._saver:
-            with tf.device("CPU"):  # it builds networks only to read their sizes
-                self._patch_flops = patch_flops(
-                    state,
-                    phase.config.losses,
-                    hr_crop=self._config.batch.hr_crop,
-                    scale=self._batches.scale,
-                )
+        if self._rehearsal:
+            self._rehearsal.begin_phase()
         iterator = iter(self._distributed_batches(self._step, phase.stop))
         train_call = make_train_call(
             self._strategy, state, self._config, phase.config, self._extractors, xla=self._xla
@@ -157,13 +158,19 @@ class Loop:
                 due = preempted or requests.save or self._is_multiple(self._step)
                 if self._step < stop and (asked_to_stop or due):
                     self._save(phase, state, None)
+                if requests.enough:
+                    self._step = stop = phase.stop
                 if self._log.is_due() and self._step < stop:
                     terms = self._totals.means(shown_terms(phase.config.losses))
-                    self._log.progress(phase, epoch, self._step, terms | self._speed())
+                    self._log.progress(
+                        phase, epoch, self._step, terms | self._speed(), self._totals.sums
+                    )
             if self._step == stop:
                 self._finish_epoch(phase, state, epoch)
             if asked_to_stop:
                 return self._step < self._phases[-1].stop
+            if self._step == phase.stop:
+                break
         return False
 
     def _call(
@@ -206,6 +213,8 @@ class Loop:
                 first_steps=count,
             )
             self._first_call_is_due, self._before = False, 0.0
+        elif self._rehearsal:
+            self._rehearsal.add(now - began)
         return requests
 
     def _is_multiple(self, step: int) -> bool:
@@ -256,18 +265,20 @@ class Loop:
         uses = self._totals.seconds_by_use()
         record |= {f"{use}_seconds": round(seconds, 4) for use, seconds in uses.items()}
         record |= compute_rates(
-            self._patch_flops * self._config.batch.global_batch * self._totals.computed_steps,
+            self._flops[phase.name] * self._totals.computed_steps,
             uses,
             devices=self._strategy.num_replicas_in_sync,
             peak=device_peak_flops(self._config),
         )
-        if "first_call_seconds" in self._totals.sums:  # which compiles
-            record["first_call_seconds"] = round(self._totals.sums["first_call_seconds"], 3)
+        if self._rehearsal:
+            record["step_seconds"] = list(self._rehearsal.seconds)
         self._pulse.end_epoch(f"{phase.name} epoch {epoch}", self._totals.sums)
+        self._log.end_epoch(phase, self._totals.sums)
         self._totals = EpochTotals()
         self._save(phase, state, FinishedEpoch(phase, epoch, record))
-        self._log.progress(phase, epoch, self._step, record)
+        self._log.progress(phase, epoch, self._step, record, self._totals.sums)
         self._log.uses(phase, epoch, uses, record)
+        self._began = time.monotonic()  # of the next phase, if this one ends here
 
     def _speed(self) -> dict[str, float]:
         return self._totals.speed(self._config.batch.global_batch)

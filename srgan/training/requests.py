@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 
 from srgan.training.failures import Failure
 from srgan.training.pulse import Beat, Pace
+from srgan.training.rehearsal import Rehearsal
 from srgan.training.watchdog import Seen, Signs, describe_slowest
 
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -122,26 +123,36 @@ class Requests(NamedTuple):
         stop: Save, then end.
         save: Save.
         look: Ask Ray Train whether a node is about to be taken away: all workers or none.
+        enough: End the phase: the dry run has measured it.
     """
 
     stop: float
     save: float
     look: float
+    enough: float
 
 
 class Requester:
     """Knows what is due. Only the first worker asks; all workers do what it asks for."""
 
-    def __init__(self, stop: StopRequest, *, every_minutes: float | None, is_first: bool) -> None:
+    def __init__(
+        self,
+        stop: StopRequest,
+        *,
+        every_minutes: float | None,
+        is_first: bool,
+        rehearsal: Rehearsal | None,
+    ) -> None:
         """Begins to count the minutes between saves."""
         self._stop, self._every_minutes, self._is_first = stop, every_minutes, is_first
+        self._rehearsal = rehearsal
         self._saved = self._looked = time.monotonic()
         self._preemption: Any = None
 
     def own(self) -> Requests:
         """What this worker asks for now."""
         if not self._is_first:
-            return Requests(0.0, 0.0, 0.0)
+            return Requests(0.0, 0.0, 0.0, 0.0)
         now = time.monotonic()
         unsaved = now - self._saved
         save = self._every_minutes is not None and unsaved >= 60 * self._every_minutes
@@ -149,7 +160,8 @@ class Requester:
         look = now - self._looked >= _SECONDS_BETWEEN_LOOKS
         if look:
             self._looked = now
-        return Requests(float(self._stop.is_made()), float(save), float(look))
+        enough = self._rehearsal is not None and self._rehearsal.is_enough()
+        return Requests(float(self._stop.is_made()), float(save), float(look), float(enough))
 
     def note_save(self) -> None:
         """A save begins: the minutes count from now on."""

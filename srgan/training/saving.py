@@ -1,6 +1,7 @@
 """What the first worker leaves in RUN, written beside the training."""
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -47,6 +48,8 @@ class Saver:
         """Opens the run as it was after `step` steps."""
         self._config, self._run, self._lease = config, run, lease
         self._metrics = MetricsLog(run, step=step)
+        self.records = self._metrics.records  # of earlier attempts
+        self._write_seconds = 0.0
         # A generator of this thread's own. It computes as its variables are stored: half
         # precision is slow on many CPUs, and evaluation does not use it.
         whole: Precision = "float64" if config.precision == "float64" else "float32"
@@ -78,6 +81,19 @@ class Saver:
             self._saves.pop(0).result()
         before = self._saves[-1] if self._saves else None
         self._saves.append(self._thread.submit(self._write, before, state(), position, epoch))
+
+    def seconds_to_finish(self) -> float:
+        """What `finish` takes at the run's end, by the last save and the last validation.
+
+        A validation that takes longer than an epoch still runs when the last epoch ends. It is
+        half done then, on average.
+        """
+        for record in reversed(self._metrics.records):
+            if "validation_seconds" in record:
+                one = record["validation_seconds"]
+                is_late = one > record.get("seconds", one)
+                return float(self._write_seconds + one * (1.5 if is_late else 1))
+        return self._write_seconds
 
     def finish(self, *, is_run_end: bool) -> None:
         """Waits for the saves and the validation that were begun. Raises what went wrong.
@@ -115,11 +131,13 @@ class Saver:
         if before:
             before.result()  # a failure: a run must not go on from after what was not saved
         self._lease.check()
+        began = time.monotonic()
         if epoch:  # first, since a run that goes on from the checkpoint does not make it again
             self._write_epoch(epoch, arrays)
         name = write_checkpoint(self._run, arrays, position)
         self._lease.check()
         prune_checkpoints(self._run, newest=name, keep=self._config.checkpoints.keep)
+        self._write_seconds = time.monotonic() - began
         if epoch and self._validator:
             self._validator.begin(epoch, self._shown_weights(arrays))
 

@@ -2,17 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from srgan import losses
-from srgan.config import Config, LossWeights, PhaseConfig, VggName
-from srgan.flops import forward_flops, step_flops
+from srgan.config import Config, LossWeights, PhaseConfig
 from srgan.training.adam import FusedAdam, assign
 from srgan.training.state import TrainState
-from srgan.vgg import FeatureExtractor, extractor_flops
+from srgan.vgg import FeatureExtractor
 
 
 class CallResult(NamedTuple):
@@ -241,24 +240,6 @@ class Step:
 def _size(network: keras.Model) -> int:
     """Its trainable parameters."""
     return sum(math.prod(variable.shape) for variable in network.trainable_variables)
-
-
-def patch_flops(state: TrainState, weights: LossWeights, *, hr_crop: int, scale: int) -> int:
-    """FLOPs of a training step for one patch.
-
-    Args:
-        state: The phase's.
-        weights: Its losses.
-        hr_crop: HR crop side in pixels.
-        scale: Super-resolution factor.
-    """
-    opponent = state.discriminator if state.discriminator_optimizer else None
-    names: tuple[VggName, ...] = get_args(VggName)
-    return step_flops(
-        generator=forward_flops(state.generator, hr_crop // scale, hr_crop // scale),
-        discriminator=forward_flops(opponent, hr_crop, hr_crop) if opponent else 0,
-        extractors=[extractor_flops(name, hr_crop) for name in names if name in weights.active],
-    )
 
 
 def term_names(weights: LossWeights) -> list[str]:

@@ -18,6 +18,9 @@ USES = {
 }
 
 
+_FIRST_CALL = "first_call_seconds"
+
+
 class FinishedEpoch(NamedTuple):
     """An epoch whose generator, line in the log and validation are due.
 
@@ -69,10 +72,14 @@ class EpochTotals:
         return {name: self.sums[name] / steps for name in names} if steps else {}
 
     def speed(self, global_batch: int) -> dict[str, float]:
-        """Seconds and rates of the steps so far, one or more, as metrics.jsonl has them."""
+        """Seconds and rates of the steps so far, one or more, as metrics.jsonl has them.
+
+        `first_call_seconds` is there if a phase's first call, which compiles, is among them.
+        """
         steps = self.computed_steps
         seconds = self.sums["seconds"]
-        return {
+        first = {name: round(self.sums[name], 3) for name in [_FIRST_CALL] if name in self.sums}
+        return first | {
             "seconds": round(seconds, 3),
             "seconds_per_step": round(seconds / steps, 6),
             "patches_per_second": round(steps * global_batch / seconds, 1),

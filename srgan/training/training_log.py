@@ -11,7 +11,9 @@ import tensorflow as tf
 from data_pipeline.platform.progress import duration
 from srgan.config import Config
 from srgan.training.phases import Phase
+from srgan.training.saving import Saver
 from srgan.training.step import shown_terms
+from srgan.training.time_left import Stopwatch, TimeLeft
 from srgan.training.totals import USES, percentages
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -22,10 +24,13 @@ _log = logging.getLogger(__name__)
 class TrainingLog:
     """What a run is, and how far it is. Only the first worker's is shown."""
 
-    def __init__(self, phases: Sequence[Phase], *, is_shown: bool) -> None:
-        self._phases, self._is_shown = phases, is_shown
-        self._first_step, self._begun = 0, time.monotonic()
-        self._last_line = self._begun
+    def __init__(
+        self, phases: Sequence[Phase], flops: Mapping[str, int], saver: Saver | None
+    ) -> None:
+        """Takes the FLOPs of each phase's step; only the first worker has a `saver`."""
+        self._phases, self._saver = phases, saver
+        self._stopwatch = Stopwatch(phases, flops, saver.records if saver else [])
+        self._last_line = time.monotonic()
 
     def begin(
         self,
@@ -36,8 +41,7 @@ class TrainingLog:
         patches: int,
         step: int,
     ) -> None:
-        """Two lines: devices and batch, epochs and phases. The time left counts from `step` on."""
-        self._first_step, self._begun = step, time.monotonic()
+        """Two lines: devices and batch, epochs and phases."""
         replicas = strategy.num_replicas_in_sync
         global_batch = config.batch.global_batch
         gpus = any("GPU" in device for device in strategy.extended.worker_devices)
@@ -66,11 +70,26 @@ class TrainingLog:
             step,
         )
 
+    def restore(self, sums: Mapping[str, float]) -> None:
+        """The current epoch has these sums of an earlier attempt, whose pace does not count."""
+        self._stopwatch.restore(sums)
+
+    def end_epoch(self, phase: Phase, sums: Mapping[str, float]) -> None:
+        """An epoch of these sums has ended."""
+        self._stopwatch.end_epoch(phase, sums)
+
     def is_due(self) -> bool:
         """Whether the last line was long ago."""
         return time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES
 
-    def progress(self, phase: Phase, epoch: int, step: int, values: Mapping[str, Any]) -> None:
+    def progress(
+        self,
+        phase: Phase,
+        epoch: int,
+        step: int,
+        values: Mapping[str, Any],
+        sums: Mapping[str, float],
+    ) -> None:
         """One line.
 
         Args:
@@ -78,24 +97,26 @@ class TrainingLog:
             epoch: Of the phase, from 1.
             step: Steps of the run that are done.
             values: Means of the terms over the epoch so far, and `patches_per_second`.
+            sums: Of the current epoch.
         """
+        if not self._saver:
+            return
+        left = self._stopwatch.left(phase, step, sums, self._saver.seconds_to_finish())
         self._last_line = time.monotonic()
-        stop = self._phases[-1].stop
-        left = (self._last_line - self._begun) / max(1, step - self._first_step) * (stop - step)
         self._show(
-            "%s epoch %d/%d  step %d/%d  %s  %.0f patches/s  %s left",
+            "%s epoch %d/%d  step %d/%d  %s  %.0f patches/s  %s",
             phase.name,
             epoch,
             phase.epochs,
             step,
-            stop,
+            self._phases[-1].stop,
             "  ".join(
                 f"{name} {values[name]:.5f}"
                 for name in shown_terms(phase.config.losses)
                 if name in values
             ),
             values["patches_per_second"],
-            duration(left),
+            _describe(left),
         )
 
     def uses(
@@ -126,5 +147,13 @@ class TrainingLog:
         self._show(text, name, value, step, count, allowed, level=logging.WARNING)
 
     def _show(self, line: str, *values: Any, level: int = logging.INFO) -> None:
-        if self._is_shown:
+        if self._saver:
             _log.log(level, line, *values)
+
+
+def _describe(left: TimeLeft | None) -> str:
+    if left is None:
+        return "time left not known yet"
+    if not left.estimated:
+        return f"{duration(left.seconds)} left"
+    return f"about {duration(left.seconds)} left ({', '.join(left.estimated)}: an estimate)"

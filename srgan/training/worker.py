@@ -27,6 +27,7 @@ from srgan.training.lease import Lease
 from srgan.training.loop import Loop, TrainingEnd
 from srgan.training.phases import plan_phases
 from srgan.training.pulse import Pulse
+from srgan.training.rehearsal import Rehearsal
 from srgan.training.requests import StopRequest
 from srgan.training.saving import Saver
 from srgan.training.state import build_networks, dtype_policy
@@ -45,6 +46,7 @@ def train_worker(
     gpus: int,
     switchboard: Any,
     pulse: Pulse,
+    rehearsal: bool = False,
 ) -> TrainingEnd:
     """Trains from the newest whole checkpoint, or from step 0, to the end or until asked to stop.
 
@@ -56,6 +58,7 @@ def train_worker(
         gpus: GPUs of this worker to mirror over; 0 for the CPU.
         switchboard: A Switchboard.
         pulse: Tells where this worker is.
+        rehearsal: Whether this is a dry run.
 
     Raises:
         JobFailedError: If a GPU that the run had is not seen any more.
@@ -128,6 +131,7 @@ def train_worker(
             gpus=gpus,
             began=began,
             pulse=pulse,
+            rehearsal=Rehearsal() if rehearsal else None,
         )
         if checkpoint:
             loop.restore(checkpoint)

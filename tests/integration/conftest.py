@@ -1,5 +1,6 @@
 """What the integration tests share."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def undisturbed(once, small_data, config) -> Path:
         output = finish("train", "--config", config, "--data", small_data, "--run", run)
         assert "1 replica(s), 4 per replica, global batch 4" in output
         assert "1 worker(s), each on CPU:0" in output
+        assert re.search(
+            r"^\(RayTrainWorker pid=\d+\) \d\d:\d\d:\d\d epoch = ", output, re.MULTILINE
+        )
+        assert re.search(r"^\d\d:\d\d:\d\d goodput ", output, re.MULTILINE)
+        assert "\x1b" not in output  # no colour in a pipe
+        assert re.search(r"about [\d:]+ left \(gan: an estimate\)$", output, re.MULTILINE)
+        assert output.endswith(f"next: python -m jobs.evaluate --run {run}\n")
 
     return once("undisturbed", train)
 

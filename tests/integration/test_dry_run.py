@@ -28,16 +28,27 @@ def test_it_tells_what_a_run_takes_and_leaves_nothing(given, tmp_path):
     output = finish("train", *given)
     lines = dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)
     assert "on 1 worker(s) with" in lines["dry run"]
+    timed = [int(one) for one in re.findall(r"(\d+) of \w+", lines["dry run"])]
+    assert len(timed) == 2
+    assert all(5 <= one <= 50 for one in timed)
+    assert output.endswith("next: the same command without --dry-run\n")
     counts = []
     for phase in ("pretrain", "gan"):
-        steps, seconds = re.match(r"(\d+) steps of ([\d.e-]+) s: ", lines[phase]).groups()
-        assert float(seconds) > 0
+        steps, *seconds = re.match(
+            r"(\d+) steps of ([\d.e-]+) s \(half of them took ([\d.e-]+) to ([\d.e-]+) s\): ",
+            lines[phase],
+        ).groups()
+        median, low, high = map(float, seconds)
+        assert 0 < low <= median <= high
         counts.append(int(steps))
     assert counts[1] * 2 == counts[0] * 3  # 2 epochs and 3
     assert re.fullmatch(r"[\d.]+ [MG]B of a worker's host", lines["memory"])
     assert re.fullmatch(
-        r"3 checkpoints of [\d.]+ [kM]B, 3 generators of [\d.]+ kB", lines["storage"]
+        r"[\d.]+ [kM]B: 3 checkpoints of [\d.]+ [kM]B, 3 generators of [\d.]+ kB, at most 5 sample "
+        r"pictures of [\d.]+ kB",
+        lines["storage"],
     )
+    assert "for the SR images of all 3 epochs" in lines["evaluation"]
     assert files(tmp_path) == set()
 
 
@@ -47,18 +58,24 @@ def test_a_bucket_and_a_finished_run_stay_as_they_are(
 ):
     use_server(monkeypatch, moto)
     client, bucket = s3_client(moto), new_bucket(moto)
-    given = ["--config", config, "--data", small_data, "--run", f"s3://{bucket}"]
+    for key in ("other", "fresher/x", "fresh/notes.txt"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"mine")
+
+    def stored():
+        found = client.list_objects_v2(Bucket=bucket)["Contents"]
+        return [(one["Key"], one["ETag"]) for one in found]
+
+    given = ["--config", config, "--data", small_data, "--run", f"s3://{bucket}/fresh"]
     given += ["--set", "phases.pretrain={steps: 2, losses: {mse: 1}}"]
     given += ["--set", "phases.gan={steps: 2, losses: {mse: 1, adversarial: 1.0e-3}}"]
+    before = stored()
     assert "gan: 2 steps of " in finish("train", *given, "--dry-run")
-    assert "Contents" not in client.list_objects_v2(Bucket=bucket)  # no folder's marker either
-    finish("train", *given)
-    before = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert stored() == before  # no folder's marker either
+    output = finish("train", *given)
+    assert output.endswith(f"next: python -m jobs.evaluate --run s3://{bucket}/fresh\n")
+    before = stored()
     assert "all 4 steps are done already" in command(train, *given, "--dry-run").out
-    after = client.list_objects_v2(Bucket=bucket)["Contents"]
-    assert [(one["Key"], one["ETag"]) for one in after] == [
-        (one["Key"], one["ETag"]) for one in before
-    ]
+    assert stored() == before
 
 
 @pytest.mark.usefixtures("ray_local")

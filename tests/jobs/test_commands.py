@@ -27,6 +27,11 @@ def files(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
+def next_of(data: object, config: str = "div2k_100_epochs") -> str:
+    """What a job that made or read DATA says last."""
+    return f"next: python -m jobs.train --config configs/{config}.yaml --data {data} --run RUN\n"
+
+
 def test_prepare_missing_folder(command, tmp_path):
     result = command(prepare, "--source", tmp_path / "none", "--out", tmp_path / "out")
     assert_refused(result, f"{tmp_path}/none: no such folder; pass a folder of images")
@@ -54,7 +59,9 @@ def test_prepare_an_image_that_does_not_decode(command, tmp_path, photos):
     )
     assert not (tmp_path / "out" / "manifest.json").exists()
     (source / "bad.png").unlink()
-    assert command(prepare, *arguments).code == 0
+    done = command(prepare, *arguments)
+    assert done.code == 0
+    assert done.out.endswith(f" validation images\n{next_of(tmp_path / 'out')}")
 
 
 def test_prepare_wrong_arguments(command, tmp_path):
@@ -244,7 +251,9 @@ def test_verify_and_describe_a_folder_without_manifest(command, tmp_path, photos
 def test_verify_says_that_nothing_is_damaged(command, small_data):
     done = command(prepare, "--verify", small_data)
     assert done.code == 0
-    assert done.out == f"{small_data}: all 4 parts are what the manifest says\n"
+    assert (
+        done.out == f"{small_data}: all 4 parts are what the manifest says\n{next_of(small_data)}"
+    )
 
 
 @pytest.fixture
@@ -302,7 +311,7 @@ def test_describe_prints_the_counts_and_draws_pairs(command, tmp_path, monkeypat
     patches = require_manifest(open_storage(str(small_data))).num_patches
     assert f"training    6 images, {patches} patches\n" in done.out
     assert "validation  3 images, " in done.out
-    assert done.out.endswith(f"\npairs of LR and HR in {picture}\n")
+    assert done.out.endswith(f"\npairs of LR and HR in {picture}\n{next_of(small_data)}")
     assert cv2.imread(str(picture)).shape == (4 * 56, 3 * 104, 3)
     assert files(tmp_path / "new") == ["pairs.png"]
     monkeypatch.chdir(tmp_path)

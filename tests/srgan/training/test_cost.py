@@ -1,30 +1,79 @@
 """What a dry run makes of what it measured."""
 
+import json
+
+import pytest
+
 from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
 from srgan.config_file import parse_config
-from srgan.training.dry_run import Cost, report, steady_seconds
+from srgan.training.dry_run import Cost, measure, report
 from srgan.training.phases import plan_phases
+from srgan.training.rehearsal import is_enough
 from srgan.training.resources import Workers
 
 CONFIG = """
 batch: {global_batch: 4, hr_crop: 32}
 phases: {pretrain: {epochs: 2, losses: {mse: 1}}, gan: {steps: 4000, losses: {mse: 1}}}
 """
+COST = Cost(
+    step_seconds={"pretrain": [0.1] * 5, "gan": [0.8, 0.85, 0.9, 1.0, 1.9]},
+    begin_seconds=30.0,
+    save_seconds=0.5,
+    validation_seconds=6.0,
+    peak_host_bytes=2 << 30,
+    peak_gpu_bytes=1 << 30,
+    checkpoint_bytes=3_000_000,
+    generator_bytes=500_000,
+    sample_bytes=100_000,
+)
 
 
-def test_steps_are_timed_without_the_first_call_of_a_phase():
-    usual = {"outside_seconds_per_step": 0.5}
-    first = {"phase": "pretrain", "step": 3, "seconds": 12.5, "first_call_seconds": 9.0, **usual}
-    assert steady_seconds([first]) == {"pretrain": 1.0}  # (12.5 - 1.5 - 9) / 2
-    one_step_an_epoch = [
-        {"phase": "pretrain", "step": 1, "seconds": 9.5, "first_call_seconds": 9.0, **usual},
-        {"phase": "pretrain", "step": 2, "seconds": 1.5, **usual},
-        {"phase": "pretrain", "step": 3, "seconds": 1.5, **usual},
-        {"phase": "gan", "step": 6, "seconds": 27.5, "first_call_seconds": 20.0, **usual},
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([1.0] * 4, False),  # too few
+        ([1.0, 1.01, 1.0, 1.02, 1.0], True),
+        ([1.0, 1.2, 1.0, 1.3, 1.1], False),
+        ([1.0, 1.01, 1.0, 1.02, 9.0], True),  # one that was disturbed does not count
+        ([10.0, 12.0, 10.0, 15.0, 14.0], True),  # a minute is over
+    ],
+)
+def test_steps_are_timed_until_their_spread_is_small(seconds, expected):
+    assert is_enough(seconds) == expected
+
+
+def test_measurements_are_read_from_the_rehearsal(tmp_path):
+    usual = {"peak_host_bytes": 5, "save_seconds": 0.1}
+    records = [
+        {"phase": "pretrain", "first_call_seconds": 9.0, "step_seconds": [], **usual},
+        # A small data set: a phase has several epochs, and its steps are told again.
+        {"phase": "pretrain", "step_seconds": [1.0], "validation_seconds": 3.0, **usual},
+        {"phase": "gan", "first_call_seconds": 20.0, "step_seconds": [2.0, 2.1], **usual},
     ]
-    assert steady_seconds(one_step_an_epoch) == {"pretrain": 1.0, "gan": 3.0}
+    rehearsal = open_storage(str(tmp_path))
+    rehearsal.write("metrics.jsonl", "\n".join(map(json.dumps, records)).encode())
+    for key, size in (
+        ("checkpoints/1/a", 3),
+        ("checkpoints/2/a", 3),
+        ("checkpoints/2/b", 4),
+        ("generators/pretrain.keras", 8),
+        ("generators/epoch-0001.keras", 9),
+        ("samples/epoch-0001.png", 6),
+    ):
+        rehearsal.write(key, b"x" * size)
+    assert measure(rehearsal) == Cost(
+        step_seconds={"pretrain": [1.0], "gan": [2.0, 2.1]},
+        begin_seconds=20.0,
+        save_seconds=0.1,
+        validation_seconds=3.0,
+        peak_host_bytes=5,
+        peak_gpu_bytes=0,
+        checkpoint_bytes=7,
+        generator_bytes=9,
+        sample_bytes=6,
+    )
 
 
 def test_what_is_left_of_a_run_is_told_for_all_gpus(small_data):
@@ -32,16 +81,33 @@ def test_what_is_left_of_a_run_is_told_for_all_gpus(small_data):
     manifest = require_manifest(open_storage(str(small_data)))
     epoch = steps_per_epoch(manifest.num_patches, settings.batch.global_batch)
     phases = plan_phases(settings.phases, epoch)
-    cost = Cost({"pretrain": 0.1, "gan": 0.9}, 2 << 30, 1 << 30, 3_000_000, 500_000)
     lines = report(
         settings,
         phases,
         step=phases[0].stop + 400,
         workers=Workers(least=2, most=2, cpus=1, gpus=4),
-        cost=cost,
+        cost=COST,
         manifest=manifest,
     )
-    assert "pretrain: 0 steps of 0.1 s: 0:00" in lines
-    assert "gan: 3600 steps of 0.9 s: 54:00" in lines
-    assert any(line.startswith("time: 54:00 of steps, 7.2 GPU hours; ") for line in lines)
+    assert "steps timed: 5 of pretrain, 5 of gan" in lines[0]
+    assert "pretrain: 0 steps of 0.1 s (half of them took 0.1 to 0.1 s): 0:00" in lines
+    assert "gan: 3600 steps of 0.9 s (half of them took 0.85 to 1 s): 51:00 to 1:00:00" in lines
+    # The phase has begun. The ends of its epochs and the last validation come on top.
+    gan = phases[1]
+    ends = 0.5 * (gan.epochs - 400 // epoch) + 6
+    least, most = 3060 + ends, 3600 + ends
+    (line,) = (line for line in lines if line.startswith("time: "))
+    hours = f"{8 * least / 3600:.1f} to {8 * most / 3600:.1f} GPU hours"
+    assert f", {hours}, with compiling" in line
+    minutes, seconds = divmod(round(least), 60)
+    assert line.startswith(f"time: {minutes}:{seconds:02} to 1:")
     assert "memory: 2.1 GB of a worker's host, 1.1 GB of each GPU" in lines
+    stored = 3 * 3_000_000 + gan.epochs * 500_000 + (2 + gan.epochs) * 100_000
+    (line,) = (line for line in lines if line.startswith("storage: "))
+    assert line == (
+        f"storage: {stored / 1e6:.0f} MB: 3 checkpoints of 3.0 MB, {gan.epochs} generators of "
+        f"500 kB, at most {2 + gan.epochs} sample pictures of 100 kB"
+    )
+    sr = sum((small_data / record.hr.path).stat().st_size for record in manifest.valid)
+    (line,) = (line for line in lines if line.startswith("evaluation: "))
+    assert f"the SR images of all {gan.epochs} epochs, {sr / 1000:.0f} kB each" in line
