@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from data_pipeline.platform.errors import UserError
-from data_pipeline.platform.storage.interface import ReadableStorage, Storage, StoredObject
+from data_pipeline.platform.storage.interface import (
+    ReadableStorage,
+    Storage,
+    StoredObject,
+    UnusableStorageError,
+)
 from data_pipeline.platform.storage.local import LocalStorage
 
 # A server is slow to answer, not slow to send. The S3 client has connections for all of them.
@@ -21,6 +26,7 @@ __all__ = [
     "ReadableStorage",
     "Storage",
     "StoredObject",
+    "UnusableStorageError",
     "in_threads",
     "open_file",
     "open_storage",

@@ -7,7 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import file_sha256
+
+
+class UnusableStorageError(UserError):
+    """A bucket, server or disk that no object can be read from or written to until the user acts.
+
+    Credentials, rights, quotas, a full disk. To try another object is of no use.
+    """
 
 
 class StoredObject(NamedTuple):
@@ -56,8 +64,9 @@ class ReadableStorage(Protocol):
 class Storage(ReadableStorage, Protocol):
     """Objects that can also be written.
 
-    Every method raises UserError, with the reason, if the bucket or folder cannot be used, and
-    JobFailedError if the server keeps failing.
+    Every method raises UserError, with the reason, if the bucket or folder cannot be used
+    (UnusableStorageError where that holds for every object), and JobFailedError if the server
+    keeps failing.
     """
 
     def size(self, key: str) -> int | None:

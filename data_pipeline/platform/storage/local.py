@@ -11,7 +11,12 @@ from pathlib import Path
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.node import locked_file, remove_unlocked
-from data_pipeline.platform.storage.interface import StagedFile, StoredObject
+from data_pipeline.platform.storage.disk_errors import told_disk_errors
+from data_pipeline.platform.storage.interface import (
+    StagedFile,
+    StoredObject,
+    UnusableStorageError,
+)
 
 _PARTIAL = ".partial"
 _BLOCK = 1 << 20
@@ -94,11 +99,12 @@ class LocalStorage:
         try:
             handle, partial = _new_partial(final)
         except OSError as error:
-            raise UserError(
+            raise UnusableStorageError(
                 f"cannot write {final}: {error.strerror}; choose another place"
             ) from error
         try:
-            yield partial
+            with told_disk_errors(final, "make room, or choose another place"):
+                yield partial
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise

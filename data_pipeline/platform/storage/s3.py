@@ -1,6 +1,9 @@
 """Objects below a prefix of an S3 bucket, on AWS or any server that speaks its protocol."""
 
 import base64
+import errno
+import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,14 +13,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ReadTimeoutError
 from urllib3.exceptions import HTTPError
 
 from data_pipeline.platform.errors import JobFailedError, UserError
-from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.node import scratch_file
+from data_pipeline.platform.storage.disk_errors import told_disk_errors
 from data_pipeline.platform.storage.interface import StagedFile, StoredObject
-from data_pipeline.platform.storage.s3_connection import Connection
+from data_pipeline.platform.storage.s3_connection import Connection, sends_checksums
+from data_pipeline.platform.storage.s3_errors import UnsupportedError
 
 # A shard of the usual size is one put: it appears at once, under a checksum that S3 verifies.
 _MULTIPART_THRESHOLD = 128 << 20
@@ -26,6 +30,11 @@ _BLOCK = 1 << 20
 _BROKEN_BODIES = 10  # in a row that bring nothing
 
 _ABANDONED_AFTER = timedelta(days=1)
+
+# Longer than the time from a look to the put after it.
+_SETTLING_SECONDS = 3.0
+
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -115,8 +124,9 @@ class S3Storage:
                 raise OSError(f"{end - position} bytes are missing")
             except (BotoCoreError, HTTPError, OSError) as error:
                 response["Body"].close()
-                failures += 1
-                if failures == _BROKEN_BODIES or position == end:  # at the end: a wrong checksum
+                # A time-out took long: two of them in a row are enough.
+                failures += _BROKEN_BODIES // 2 if isinstance(error, ReadTimeoutError) else 1
+                if failures >= _BROKEN_BODIES or position == end:  # at the end: a wrong checksum
                     raise _CONNECTION.explained(error, f"{self.uri}/{key}") from error
                 time.sleep(min(0.05 * 2**failures, 5.0))
 
@@ -131,32 +141,62 @@ class S3Storage:
 
     def write(self, key: str, data: bytes) -> None:
         """See Storage."""
-        self._put(key, data, sha256_hex(data))
+        self._put(key, data)
 
     def write_new(self, key: str, data: bytes) -> None:
-        """See Storage."""
-        try:
-            self._put(key, data, sha256_hex(data), IfNoneMatch="*")
-        except FileExistsError:
-            # A put whose answer got lost is sent again, and finds itself.
-            if self.size(key) != len(data) or self.read(key) != data:
-                raise
+        """See Storage. Servers that know If-None-Match keep writers apart.
 
-    def _put(self, key: str, data: bytes, sha256: str, **conditions: str) -> None:
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
-        parameters = self._object(key) | conditions
-        self._call(
-            lambda client: client.put_object(**parameters, Body=data, ChecksumSHA256=checksum), key
+        On another one the storage looks before the write, and again some seconds after it. Of
+        several writers in these seconds the last one wins, and the others are told. This fails
+        only if a writer's put comes later after its look than that.
+        """
+        if self.size(key) is not None:  # a server may ignore the condition
+            raise FileExistsError(errno.EEXIST, "exists already", f"{self.uri}/{key}")
+        try:
+            self._put(key, data, IfNoneMatch="*")
+            # A server that knows the condition must refuse the second put.
+            self._put(key, data, IfNoneMatch="*")
+            what = "ignores"
+        except FileExistsError:
+            # Another writer's, or our own: the first put is sent twice if its answer got lost.
+            if self.read(key) != data:
+                raise
+            return
+        except UnsupportedError as error:
+            what = f"does not take ({error})"
+            self._put(key, data)
+        _log.info(
+            "%s/%s: the server %s If-None-Match; looks in %.0f s whether another command wrote it",
+            self.uri,
+            key,
+            what,
+            _SETTLING_SECONDS,
         )
+        time.sleep(_SETTLING_SECONDS)
+        if self.read(key) != data:
+            raise FileExistsError(errno.EEXIST, "exists already", f"{self.uri}/{key}")
+
+    def _put(self, key: str, data: bytes, **conditions: str) -> None:
+        target = self._object(key) | conditions
+
+        def put(client: Any) -> None:
+            if sends_checksums(client):
+                digest = {"ChecksumSHA256": _base64(hashlib.sha256(data))}
+            else:
+                digest = {"ContentMD5": _base64(hashlib.md5(data, usedforsecurity=False))}
+            client.put_object(**target, Body=data, **digest)
+
+        self._call(put, key)
 
     @contextmanager
     def stage(self, key: str) -> Iterator[StagedFile]:
         """See Storage. The local file lies in the node's scratch folder."""
         with scratch_file(Path(key).name) as path:
             staged = StagedFile(path)
-            yield staged
+            with told_disk_errors(path, "make room, or set SRGAN_CACHE to another disk"):
+                yield staged
             if path.stat().st_size < _MULTIPART_THRESHOLD:
-                self._put(key, path.read_bytes(), staged.sha256)
+                self._put(key, path.read_bytes())
             else:
                 config = TransferConfig(
                     multipart_threshold=_MULTIPART_THRESHOLD, multipart_chunksize=_PART_BYTES
@@ -198,3 +238,7 @@ class S3Storage:
                     )
 
         self._call(abort)
+
+
+def _base64(digest: Any) -> str:
+    return base64.b64encode(digest.digest()).decode()

@@ -2,28 +2,43 @@
 
 import errno
 import re
+from collections.abc import Iterable
 
 from botocore import exceptions as boto
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
-from data_pipeline.platform.errors import JobFailedError, UserError
+from data_pipeline.platform.errors import JobFailedError
+from data_pipeline.platform.storage.interface import UnusableStorageError
 
-_MISSING = {"404", "NoSuchKey"}
+
+class UnsupportedError(UnusableStorageError):
+    """The server refuses a request for good, and not for a reason that has a line of its own."""
+
+
 _EXISTS = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
 
 _RIGHTS = (
     "s3:ListBucket, GetObject, PutObject, DeleteObject, AbortMultipartUpload and "
     "ListBucketMultipartUploads"
 )
-_DENIED = "{server} denies {operation}; grant these credentials " + _RIGHTS
+_DENIED = "{server} denies {operation}{words}; grant these credentials " + _RIGHTS
 _REFUSED = "{server} refuses the AWS credentials ({code}); renew them"
 _FULL = "{server} has no room for {operation} ({code}); free some or raise the limit"
 _ELSEWHERE = "{server} says that the bucket's region is {region}; set AWS_DEFAULT_REGION to it"
+_NO_ROLE = "no leave to assume the role ({code}{words}); correct role_arn or the role's trust"
+_UNSUPPORTED = (
+    "{server} refuses {operation} ({code}{words}); correct the URI and the AWS settings, or use "
+    "another server"
+)
+_NO_S3 = (
+    "{server} answers {status} without an S3 error, as a proxy or another web server does; check "
+    "AWS_ENDPOINT_URL, HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+)
 
 _ANSWERS = {
     "NoSuchBucket": "no such bucket at {server}; create it or correct the URI",
     "InvalidBucketName": "is no valid bucket name; correct the URI",
-    "403": _DENIED,
     "AccessDenied": _DENIED,
     "AllAccessDisabled": _DENIED,
     "ExpiredToken": _REFUSED,
@@ -32,15 +47,28 @@ _ANSWERS = {
     "InvalidClientTokenId": _REFUSED,  # of the same
     "InvalidToken": _REFUSED,
     "SignatureDoesNotMatch": _REFUSED,
-    "301": _ELSEWHERE,
+    "TokenRefreshRequired": _REFUSED,
     "AuthorizationHeaderMalformed": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
     "PermanentRedirect": _ELSEWHERE,
+    "TemporaryRedirect": _ELSEWHERE,
     "RequestTimeTooSkewed": "{server} says that this machine's clock is wrong; set it",
-    "QuotaExceeded": _FULL,
-    "XMinioStorageFull": _FULL,
-    "NotImplemented": "{server} has no {operation}, or none with If-None-Match; use another server",
 }
+_FULL_CODES = re.compile("Quota|StorageFull|InsufficientStorage")
+
+# The same request may succeed later. Every other 4xx is an answer for good.
+_TEMPORARY_CODES = {
+    "BadDigest",  # spoiled on the way
+    "IncompleteBody",
+    "NoSuchUpload",  # a completed upload whose answer got lost
+    "OperationAborted",
+    "RequestTimeout",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+}
+_TEMPORARY_STATUSES = {408, 425, 429}
+_PERMANENT_SERVER_STATUSES = {501, 505, 507}
 
 _NO_CREDENTIALS = (
     "no usable AWS credentials for {server} ({kind}); set AWS_ACCESS_KEY_ID and "
@@ -50,7 +78,16 @@ _UNREACHABLE = (
     "{server} cannot be reached ({kind}); check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and the "
     "network"
 )
+_SILENT = (
+    "{server} takes the connection and does not answer ({kind}); check AWS_ENDPOINT_URL and the "
+    "network, or use another server"
+)
+_PROXY = "the proxy {server} refuses ({kind}{why}); check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+_CERTIFICATE = (
+    "{server} cannot be trusted ({why}); set AWS_CA_BUNDLE to the file with your CA's certificate"
+)
 _NO_REGION = "no valid region; set AWS_DEFAULT_REGION"
+_SETTINGS = "{reason}; correct the AWS settings in the environment and in ~/.aws"
 
 _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (boto.NoCredentialsError, _NO_CREDENTIALS),
@@ -61,18 +98,34 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (boto.TokenRetrievalError, _NO_CREDENTIALS),
     (boto.EndpointConnectionError, _UNREACHABLE),
     (boto.ConnectTimeoutError, _UNREACHABLE),
-    (boto.ReadTimeoutError, _UNREACHABLE),
-    (boto.ProxyConnectionError, _UNREACHABLE),
+    (boto.ReadTimeoutError, _SILENT),
+    (boto.ProxyConnectionError, _PROXY),
     (boto.SSLError, _UNREACHABLE),
     (boto.NoRegionError, _NO_REGION),
     (boto.InvalidRegionError, _NO_REGION),
     (boto.ParamValidationError, "is no valid bucket and key; correct the URI"),
+    (ResponseParserError, _NO_S3),
     (ValueError, "{reason}; correct AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config"),
+)
+# Once the server was reached, these pass: it restarts, or the node's role takes a moment.
+_MAY_PASS = (_UNREACHABLE, _NO_CREDENTIALS, _PROXY)
+_TEMPORARY_KINDS = (
+    boto.HTTPClientError,
+    boto.ConnectionError,
+    boto.IncompleteReadError,
+    boto.ChecksumError,
+    boto.FlexibleChecksumError,
+    boto.MetadataRetrievalError,
 )
 
 
 def explain(
-    error: BaseException, uri: str, endpoint: str | None, *, reached: bool = False
+    error: BaseException,
+    uri: str,
+    endpoint: str | None,
+    *,
+    reached: bool = False,
+    secrets: Iterable[str] = (),
 ) -> Exception:
     """The exception to raise instead of boto3's.
 
@@ -81,37 +134,106 @@ def explain(
         uri: What it was about.
         endpoint: The server's URL, or None if it is not known yet.
         reached: Whether the server has answered before: it may come back.
+        secrets: The credentials. Servers quote them in what they say.
 
     Returns:
         FileNotFoundError where there is no such object, FileExistsError where a condition of a
-        put failed, UserError for what the user can fix, else JobFailedError.
+        put failed, UnusableStorageError for what the user can fix (UnsupportedError for a request
+        that the server refuses for a reason not known here), JobFailedError for what may pass.
     """
-    # Without the user and password that may stand before a host.
-    reason = re.sub(r"//\S*@", "//", " ".join(str(error).split()))[:300] or type(error).__name__
-    facts = {"server": _server(endpoint), "kind": type(error).__name__, "reason": reason}
     if isinstance(error, ClientError):
-        details = error.response.get("Error", {})
-        code = str(details.get("Code", "unknown"))
-        if code in _MISSING:
-            return FileNotFoundError(errno.ENOENT, "no such object", uri)
-        if code in _EXISTS:
-            return FileExistsError(errno.EEXIST, "exists already", uri)
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        region = headers.get("x-amz-bucket-region") or details.get("Region", "another")
-        facts |= {"code": code, "operation": error.operation_name, "region": region}
-        facts["reason"] = f"{error.operation_name} gives {code}"  # its words may hold the key
-        message = _ANSWERS.get(code)
-    else:
-        message = next((text for kind, text in _KINDS if isinstance(error, kind)), None)
-    if message and not (reached and message in (_UNREACHABLE, _NO_CREDENTIALS)):
-        return UserError(f"{uri}: {message.format(**facts)}")
-    return JobFailedError(f"{uri}: {facts['server']} keeps failing: {facts['reason']}")
+        return _explain_answer(error, uri, _server(endpoint), secrets)
+    details = getattr(error, "kwargs", {})  # of boto3's errors
+    where = str(details.get("proxy_url") or details.get("endpoint_url") or "")
+    server = _server(endpoint)
+    if where and not _same_server(where, endpoint):
+        server = _server(where)  # the proxy, or the server that lends roles
+    facts = {
+        "server": server,
+        "kind": type(error).__name__,
+        "reason": _redacted(str(error), secrets) or type(error).__name__,
+        "why": _redacted(str(details.get("error") or error), secrets),
+        "status": "something",
+    }
+    message = _message(error, facts["why"], reached=reached)
+    if message == _PROXY:
+        facts["why"] = f": {facts['why']}"
+    if message:
+        return UnusableStorageError(f"{uri}: {message.format(**facts)}")
+    return JobFailedError(f"{uri}: {server} keeps failing: {facts['reason']}")
+
+
+def _message(error: BaseException, why: str, *, reached: bool) -> str | None:
+    """What to say of an error that is no answer; None if it may pass."""
+    if isinstance(error, boto.HTTPClientError | boto.SSLError) and "certificate" in why.lower():
+        return _CERTIFICATE
+    message = next((text for kind, text in _KINDS if isinstance(error, kind)), None)
+    if message is None and isinstance(error, BotoCoreError):
+        return None if isinstance(error, _TEMPORARY_KINDS) else _SETTINGS
+    is_lasting = isinstance(error, boto.SSOError | boto.TokenRetrievalError | boto.ProfileNotFound)
+    is_lasting = is_lasting or "Tunnel connection failed: 4" in why
+    return None if reached and message in _MAY_PASS and not is_lasting else message
+
+
+def _explain_answer(error: ClientError, uri: str, server: str, secrets: Iterable[str]) -> Exception:
+    details = error.response.get("Error", {})
+    metadata = error.response.get("ResponseMetadata", {})
+    headers = metadata.get("HTTPHeaders", {})
+    code, status = str(details.get("Code", "")), int(metadata.get("HTTPStatusCode", 500))
+    if code == "NoSuchKey":
+        return FileNotFoundError(errno.ENOENT, "no such object", uri)
+    if code in _EXISTS:
+        return FileExistsError(errno.EEXIST, "exists already", uri)
+    region = headers.get("x-amz-bucket-region") or details.get("Region")
+    words = _redacted(f"{details.get('Message') or ''} {details.get('Header') or ''}", secrets)
+    facts = {
+        "server": server,
+        "code": code,
+        "status": status,
+        "operation": error.operation_name,
+        "region": region or "another",
+        "words": f": {words}" if words else "",
+    }
+    is_s3 = bool(code) and not code.isdigit()  # botocore puts the status where it finds no code
+    message = _ANSWERS.get(code)
+    if message == _DENIED and error.operation_name.startswith("AssumeRole"):
+        message = _NO_ROLE
+    elif status == 507 or _FULL_CODES.search(code):
+        message = _FULL
+    elif status == 301 and region:
+        message = _ELSEWHERE
+    if message:
+        return UnusableStorageError(f"{uri}: {message.format(**facts)}")
+    is_failing = status >= 500 and status not in _PERMANENT_SERVER_STATUSES
+    if is_failing or status in _TEMPORARY_STATUSES or code in _TEMPORARY_CODES:
+        given = code or status
+        return JobFailedError(
+            f"{uri}: {server} keeps failing: {error.operation_name} gives {given}"
+        )
+    return UnsupportedError(f"{uri}: {(_UNSUPPORTED if is_s3 else _NO_S3).format(**facts)}")
+
+
+def _redacted(text: str, secrets: Iterable[str]) -> str:
+    """One short line without credentials, and without what looks like one."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = re.sub(r"//\S*@", "//", " ".join(text.split()))  # user and password before a host
+    return re.sub(r"(?=[A-Za-z+=]*\d)[A-Za-z0-9+=]{16,}", "***", text)[:300]
+
+
+def _host(url: str) -> str:
+    return re.sub(r"(.*@)?([^/?#]*).*", r"\2", url.rpartition("//")[2], flags=re.DOTALL)
+
+
+def _same_server(url: str, endpoint: str | None) -> bool:
+    """Whether a URL is of this endpoint; a bucket's name may stand before the host."""
+    return f".{_host(url)}".endswith(f".{_host(endpoint or '')}")
 
 
 def _server(endpoint: str | None) -> str:
     if not endpoint:
         return "the S3 server"
-    host = re.sub(r"(.*@)?([^/?#]*).*", r"\2", endpoint.rpartition("//")[2], flags=re.DOTALL)
+    host = _host(endpoint)
     if re.fullmatch(r"s3[\w.-]*\.amazonaws\.com(\.cn)?", host):
         return "AWS S3"
     return f"{endpoint.partition('//')[0]}//{host}"
