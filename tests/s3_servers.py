@@ -5,6 +5,7 @@ import http.client
 import itertools
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from email.message import Message
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -89,6 +91,9 @@ class FaultyServer:
 
     Attributes:
         denies: Tells of a request's method and path whether it is answered 403 AccessDenied.
+        refuses: The status and code of the refusal of a request, by its method and its headers,
+            which it may change; None to answer it.
+        headers: Of all requests, as they came.
     """
 
     def __init__(self, server: S3Server, every: int, sequence: Sequence[Fault]):
@@ -96,6 +101,8 @@ class FaultyServer:
         self.requests = 0
         self.faults: Counter[Fault] = Counter()
         self.denies: Callable[[str, str], bool] = lambda method, path: False
+        self.refuses: Callable[[str, Message], tuple[int, str] | None] = lambda *_: None
+        self.headers: list[dict[str, str]] = []
         self._every = every
         self._order = itertools.cycle(sequence)
         self._cut_is_due = False
@@ -118,16 +125,22 @@ class FaultyServer:
 
 @contextmanager
 def faulty(
-    server: S3Server, every: int = 3, sequence: Sequence[Fault] = USUAL_FAULTS
+    server: S3Server,
+    every: int = 3,
+    sequence: Sequence[Fault] = USUAL_FAULTS,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[FaultyServer]:
     """A proxy of `server` that spoils each `every`-th request, in the order of `sequence`.
 
     The sequence starts again at its end. A CUT that meets another request than a GET leaves it
-    alone and is kept for the next GET.
+    alone and is kept for the next GET. With `tls` the proxy is spoken to by https.
     """
     with _Proxy((HOST, 0), _ProxyHandler) as proxy:
+        if tls:
+            proxy.socket = tls.wrap_socket(proxy.socket, server_side=True)
         proxy.upstream = urlsplit(server.endpoint).netloc
-        front = server._replace(endpoint=f"http://{HOST}:{proxy.server_port}")
+        scheme = "https" if tls else "http"
+        front = server._replace(endpoint=f"{scheme}://{HOST}:{proxy.server_port}")
         proxy.state = FaultyServer(front, every, sequence)
         threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         try:
@@ -176,6 +189,10 @@ class _ProxyHandler(BaseHTTPRequestHandler):
     def _handle(self):
         if self.server.state.denies(self.command, self.path):
             self._refuse(403, "AccessDenied")
+            return
+        self.server.state.headers.append({k.lower(): v for k, v in self.headers.items()})
+        if refusal := self.server.state.refuses(self.command, self.headers):
+            self._refuse(*refusal)
             return
         fault = self.server.state.next_fault(self.command)
         if fault == Fault.RESET:

@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.progress import Progress
+from data_pipeline.platform.storage.interface import UnusableStorageError
 
 # How often a task is run again, and after which of its own errors.
 RETRIES = 3
@@ -74,6 +75,7 @@ def fan_out_unordered(
     """Submits a task for every tuple of arguments, a bounded number at once.
 
     A UserError is a result: it becomes a value here and nowhere else, and the other tasks go on.
+    Only an UnusableStorageError is raised at once.
 
     Args:
         submit: Called with the arguments; returns the reference of the task's result.
@@ -123,6 +125,8 @@ def _result(reference: Any) -> Any:
         cause = error.cause
         while isinstance(cause, RayTaskError):  # of a task whose result this one needed
             cause = cause.cause
+        if isinstance(cause, UnusableStorageError):  # so are all other tasks
+            raise cause from error
         if isinstance(cause, UserError):
             return cause
         return TaskFailedError(f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}")

@@ -52,11 +52,16 @@ class S3Storage:
             answered: See Connection.
 
         Raises:
-            UserError: If the URI names no bucket.
+            UserError: If the URI names no bucket, or a prefix that not every server and tool takes
+                for the same: with "." or ".." between slashes, or control characters.
         """
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         if not bucket:
             raise UserError(f"{uri}: names no bucket; pass s3://bucket/prefix")
+        if {".", ".."} & set(prefix.split("/")) or not prefix.isprintable():
+            raise UserError(
+                f"{uri!r}: a part of it is . or .., or a control character; choose another prefix"
+            )
         self._bucket = bucket
         self._prefix = prefix.strip("/") and prefix.strip("/") + "/"
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
@@ -156,20 +161,20 @@ class S3Storage:
             self._put(key, data, IfNoneMatch="*")
             # A server that knows the condition must refuse the second put.
             self._put(key, data, IfNoneMatch="*")
-            what = "ignores"
+            answer = "ignores"
         except FileExistsError:
             # Another writer's, or our own: the first put is sent twice if its answer got lost.
-            if self.read(key) != data:
+            if self.size(key) != len(data) or self.read(key) != data:
                 raise
             return
-        except UnsupportedError as error:
-            what = f"does not take ({error})"
+        except UnsupportedError:
+            answer = "does not take"
             self._put(key, data)
         _log.info(
             "%s/%s: the server %s If-None-Match; looks in %.0f s whether another command wrote it",
             self.uri,
             key,
-            what,
+            answer,
             _SETTLING_SECONDS,
         )
         time.sleep(_SETTLING_SECONDS)

@@ -12,7 +12,12 @@ import boto3
 import botocore.session
 from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
@@ -28,6 +33,9 @@ _SECONDS_TO_ANSWER = 35
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 # No further round begins so many seconds after the first.
 _PATIENCE_SECONDS = 60.0
+# After a request without an answer, other ones fail at once for so long: a job that ends because of
+# it writes last things, and would wait for each.
+_SILENCE_SECONDS = 30.0
 _CONNECTIONS = 32
 
 # Files that boto3 reads. A training worker has another working directory than the driver.
@@ -62,6 +70,7 @@ class Connection:
         self.answered = False
         self._endpoint: str | None = None
         self._credentials: Any = None  # boto3's; may change in place
+        self._silence: tuple[float, BotoCoreError] | None = None  # when no answer came last
 
     @cached_property
     def _session(self) -> Any:
@@ -117,7 +126,7 @@ class Connection:
                 result = self._call_patiently(request, uri, plain)
             except UnsupportedError:
                 raise refusal from refusal.__cause__
-            _log.info("%s; goes on without x-amz-checksum headers, which it does not take", refusal)
+            _log.info("%s: its server takes no x-amz-checksum headers; goes on without", uri)
             self._client = plain
             return result
 
@@ -138,6 +147,9 @@ class Connection:
             client = client or self._client
         except (BotoCoreError, ValueError) as error:  # ValueError: of the endpoint's URL
             raise self.explained(error, uri) from error
+        silence = self._silence
+        if silence and time.monotonic() < silence[0] + _SILENCE_SECONDS:
+            raise self.explained(silence[1], uri)
         try:
             result = request(client)
         except (
@@ -148,8 +160,10 @@ class Connection:
             S3UploadFailedError,
         ) as error:
             cause = error.__context__ if isinstance(error, S3UploadFailedError) else None
+            if isinstance(error, ReadTimeoutError):
+                self._silence = time.monotonic(), error
             raise self.explained(cause or error, uri) from error
-        self.answered = True
+        self.answered, self._silence = True, None
         return result
 
     def explained(self, error: BaseException, uri: str) -> Exception:

@@ -22,7 +22,7 @@ _RIGHTS = (
     "s3:ListBucket, GetObject, PutObject, DeleteObject, AbortMultipartUpload and "
     "ListBucketMultipartUploads"
 )
-_DENIED = "{server} denies {operation}{words}; grant these credentials " + _RIGHTS
+_DENIED = "{server} denies {operation}; grant these credentials " + _RIGHTS + "{words}"
 _REFUSED = "{server} refuses the AWS credentials ({code}); renew them"
 _FULL = "{server} has no room for {operation} ({code}); free some or raise the limit"
 _ELSEWHERE = "{server} says that the bucket's region is {region}; set AWS_DEFAULT_REGION to it"
@@ -165,7 +165,7 @@ def explain(
 
 def _message(error: BaseException, why: str, *, reached: bool) -> str | None:
     """What to say of an error that is no answer; None if it may pass."""
-    if isinstance(error, boto.HTTPClientError | boto.SSLError) and "certificate" in why.lower():
+    if isinstance(error, boto.SSLError) and re.search("(?i)certificate|no such file|denied", why):
         return _CERTIFICATE
     message = next((text for kind, text in _KINDS if isinstance(error, kind)), None)
     if message is None and isinstance(error, BotoCoreError):

@@ -4,6 +4,7 @@ import pytest
 
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.fanout import TaskFailedError, as_task, fan_out, fan_out_unordered
+from data_pipeline.platform.storage import UnusableStorageError
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -71,6 +72,16 @@ def test_after_many_failures_in_a_row_the_rest_is_not_tried(tmp_path):
     tried = len(list(tmp_path.iterdir()))
     assert 12 <= tried < 30  # three rounds of the tasks in flight on two cores
     assert sum("was not tried" in str(result) for result in results) == 100 - tried
+
+
+def test_a_bucket_that_cannot_be_used_ends_all_at_once(tmp_path):
+    def work(number):
+        (tmp_path / str(number)).touch()
+        raise UnusableStorageError("s3://b: refuses the credentials; renew them")
+
+    with pytest.raises(UnusableStorageError, match=r"^s3://b: refuses the credentials"):
+        fan_out(work, **arguments(*range(100)), label="test", unit="calls")
+    assert len(list(tmp_path.iterdir())) < 30  # those in flight
 
 
 def test_no_calls_need_no_ray():

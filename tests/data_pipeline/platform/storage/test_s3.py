@@ -184,7 +184,7 @@ def test_write_new_whose_answer_got_lost_has_succeeded(moto, bucket, monkeypatch
         use_server(monkeypatch, proxy.server)
         storage = open_storage(f"s3://{bucket}/data")
         assert storage.list() == []
-        storage.write_new("x", b"mine")  # the second request
+        storage.write_new("x", b"mine")  # its put is the fourth request
         assert proxy.faults[Fault.LOST] >= 1
         with pytest.raises(FileExistsError):
             storage.write_new("x", b"else")
@@ -456,7 +456,13 @@ def test_no_credentials(moto, bucket, monkeypatch):
         (400, "InvalidToken", "refuses the AWS credentials (InvalidToken)"),
         (403, "AccessDenied", "grant these credentials s3:ListBucket, GetObject"),
         (403, "QuotaExceeded", "(QuotaExceeded); free some or raise the limit"),
-        (501, "NotImplemented", "or none with If-None-Match; use another server"),
+        (400, "ServiceQuotaExceededException", "Exception); free some or raise the limit"),
+        (400, "XMinioAdminBucketQuotaExceeded", "BucketQuotaExceeded); free some or raise"),
+        (507, "XMinioStorageFull", "(XMinioStorageFull); free some or raise the limit"),
+        (507, "InsufficientStorage", "(InsufficientStorage); free some or raise the limit"),
+        (501, "NotImplemented", "(NotImplemented: It is ***, ***, ***); correct the URI and the"),
+        (405, "MethodNotAllowed", "(MethodNotAllowed: It is ***, ***, ***); correct the URI and"),
+        (400, "Whatever", "(Whatever: It is ***, ***, ***); correct the URI and the AWS settings"),
         (403, "RequestTimeTooSkewed", "says that this machine's clock is wrong; set it"),
     ],
 )

@@ -1,9 +1,10 @@
+import errno
 import os
 
 import pytest
 
 from data_pipeline.platform.errors import UserError
-from data_pipeline.platform.storage import open_storage, read_many
+from data_pipeline.platform.storage import UnusableStorageError, open_storage, read_many
 
 
 def test_objects_are_listed_in_order_and_deleted_with_their_empty_folders(tmp_path):
@@ -36,6 +37,40 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
         fail()
     assert storage.read("x") == b"old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EIO"])
+def test_a_disk_that_takes_no_more_is_told_with_the_path(tmp_path, monkeypatch, name):
+    number = getattr(errno, name)
+    storage = open_storage(str(tmp_path))
+    storage.write("x", b"old")
+
+    def fail(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for write in (storage.write, lambda key, data: storage.write_new(f"{key}2", data)):
+        with pytest.raises(UnusableStorageError) as error:
+            write("x", b"new")
+        assert str(error.value).startswith(f"{tmp_path}/x")
+        assert str(error.value).endswith(
+            f": cannot be written: {os.strerror(number)}; make room, or choose another place"
+        )
+    assert storage.read("x") == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_an_error_of_another_file_is_not_blamed_on_the_object(tmp_path):
+    storage = open_storage(str(tmp_path))
+    source = OSError(errno.EIO, os.strerror(errno.EIO), "/elsewhere/photo.png")
+
+    def fail():
+        with storage.stage("x"):
+            raise source
+
+    with pytest.raises(OSError, match=r"photo\.png") as error:
+        fail()
+    assert error.value is source
 
 
 def test_partial_files_are_no_objects_and_those_of_dead_writers_are_removed(tmp_path):
