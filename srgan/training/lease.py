@@ -2,7 +2,9 @@
 
 The trainer holds a file lock on its own node, which the kernel drops when it dies, and renews the
 lease every few seconds for the other nodes. A lease whose trainer is dead is replaced by one with
-the next number. Storage creates an object only once, so of several trainers one gets it.
+the next number. Storage creates an object only once, so of several trainers one gets it. Where an
+S3 server cannot promise that, a slow put may replace another trainer's lease: that one finds a
+token that is not its own before it writes, and ends.
 """
 
 import fcntl

@@ -81,6 +81,9 @@ class Storage(ReadableStorage, Protocol):
     def write_new(self, key: str, data: bytes) -> None:
         """Creates an object atomically.
 
+        It keeps apart what must not replace each other: two trainers' leases, and the settings and
+        manifests of two prepare commands. See S3Storage for servers that cannot promise it.
+
         Raises:
             FileExistsError: If the object exists already, or another process writes it at the same
                 moment. The existing one stays as it is.

@@ -1,6 +1,7 @@
 """What servers other than AWS, proxies and settings of boto3 do to the S3 storage."""
 
 import datetime
+import errno
 import ipaddress
 import os
 import socket
@@ -173,6 +174,21 @@ def test_boto3s_checksum_settings_hold(proxy, bucket, monkeypatch):
         assert [name for name in ("content-md5", "x-amz-checksum-sha256") if name in sent] == [
             digest
         ]
+
+
+def test_a_full_scratch_disk_is_told_with_its_path(bucket, monkeypatch, tmp_path):
+    monkeypatch.setenv("SRGAN_CACHE", str(tmp_path))
+
+    def fill():
+        with open_storage(f"s3://{bucket}/data").stage("x"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UnusableStorageError) as error:
+        fill()
+    assert str(error.value).startswith(f"{tmp_path}/scratch/")
+    assert str(error.value).endswith(
+        ": cannot be written: No space left on device; make room, or set SRGAN_CACHE to another disk"
+    )
 
 
 @contextmanager
