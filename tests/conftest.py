@@ -125,6 +125,15 @@ def use_server(patch: pytest.MonkeyPatch, server: S3Server) -> None:
     patch.setattr("data_pipeline.platform.storage.s3._CONNECTION", _connection(server))
 
 
+def use_environment(patch: pytest.MonkeyPatch, **environment: str | None) -> None:
+    """Changes the environment, in which this process has not used S3 yet."""
+    for name, value in environment.items():
+        patch.setenv(name, value or "")
+        if value is None:
+            patch.delenv(name)
+    patch.setattr("data_pipeline.platform.storage.s3._CONNECTION", Connection())
+
+
 @pytest.fixture
 def bucket(moto, monkeypatch) -> str:
     """Name of a new bucket of `moto`; this process's environment leads there, Ray's does not."""

@@ -3,9 +3,7 @@
 import hashlib
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -16,10 +14,9 @@ from botocore.exceptions import EndpointConnectionError
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import open_storage
-from data_pipeline.platform.storage.s3_connection import Connection
 from data_pipeline.platform.storage.s3_errors import explain
-from tests.conftest import s3_client, use_server
-from tests.s3_servers import HOST, USUAL_FAULTS, Fault, faulty
+from tests.conftest import s3_client, use_environment, use_server
+from tests.s3_servers import HOST, USUAL_FAULTS, Fault, answering, faulty
 
 MEGABYTE = 1 << 20
 
@@ -345,15 +342,6 @@ def secrets(bucket, monkeypatch):
     )
 
 
-def use_environment(monkeypatch, **environment: str | None) -> None:
-    """Changes the environment, in which this process has not used S3 yet."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value or "")
-        if value is None:
-            monkeypatch.delenv(name)
-    monkeypatch.setattr("data_pipeline.platform.storage.s3._CONNECTION", Connection())
-
-
 def use_endpoint(monkeypatch, url: str) -> None:
     """Leads to a server by a URL that holds a password, as some tools want it."""
     url = url.replace("://", f"://{ACCESS_KEY}:{PASSWORD}@")
@@ -391,35 +379,10 @@ def actions(uri: str):
     }
 
 
-@contextmanager
-def refusing(status: int, code: str, message: str, **headers: str) -> Iterator[str]:
+def refusing(status: int, code: str, message: str, **headers: str):
     """A server that gives the same error to everything; yields its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args):
-            pass
-
-        def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
-
-    with ThreadingHTTPServer((HOST, 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://{HOST}:{server.server_port}"
-        finally:
-            server.shutdown()
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return answering(status, body.encode(), **headers)
 
 
 def test_a_missing_bucket(moto, bucket, secrets, monkeypatch):

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.exceptions import ClientError, ProxyConnectionError
@@ -22,11 +21,10 @@ from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.storage import UnusableStorageError, open_storage
 from data_pipeline.platform.storage import s3 as s3_module
 from data_pipeline.platform.storage import s3_connection as connection_module
-from data_pipeline.platform.storage.s3_connection import Connection
 from data_pipeline.platform.storage.s3_errors import explain
 from srgan.training.lease import hold_lease
-from tests.conftest import s3_client, use_server
-from tests.s3_servers import HOST, faulty
+from tests.conftest import s3_client, use_environment, use_server
+from tests.s3_servers import HOST, answering, faulty
 
 MEGABYTE = 1 << 20
 NEVER = 1 << 60
@@ -46,15 +44,6 @@ def pauses(monkeypatch) -> list[float]:
     taken: list[float] = []
     monkeypatch.setattr(s3_module.time, "sleep", taken.append)
     return taken
-
-
-def settings(monkeypatch, **environment: str | None) -> None:
-    """Changes the environment, in which this process has not used S3 yet."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value or "")
-        if value is None:
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(s3_module, "_CONNECTION", Connection())
 
 
 def without_conditions(answer):
@@ -142,7 +131,7 @@ def test_a_server_without_checksums_gets_md5(proxy, moto, bucket, monkeypatch, t
     monkeypatch.setattr(s3_module, "_MULTIPART_THRESHOLD", 6 * MEGABYTE)
     monkeypatch.setattr(s3_module, "_PART_BYTES", 5 * MEGABYTE)
     proxy.refuses = without_checksums(*refusal)
-    settings(monkeypatch)
+    use_environment(monkeypatch)
     storage = open_storage(f"s3://{bucket}/data")
     storage.write("x", b"small")
     assert "content-md5" in proxy.headers[-1]
@@ -164,7 +153,7 @@ def test_a_server_without_checksums_gets_md5(proxy, moto, bucket, monkeypatch, t
 
 def test_boto3s_checksum_settings_hold(proxy, bucket, monkeypatch):
     for value, digest in (("when_required", "content-md5"), (None, "x-amz-checksum-sha256")):
-        settings(
+        use_environment(
             monkeypatch,
             AWS_REQUEST_CHECKSUM_CALCULATION=value,
             AWS_RESPONSE_CHECKSUM_VALIDATION=value,
@@ -187,7 +176,8 @@ def test_a_full_scratch_disk_is_told_with_its_path(bucket, monkeypatch, tmp_path
         fill()
     assert str(error.value).startswith(f"{tmp_path}/scratch/")
     assert str(error.value).endswith(
-        ": cannot be written: No space left on device; make room, or set SRGAN_CACHE to another disk"
+        ": cannot be written: No space left on device; make room, or set SRGAN_CACHE to another "
+        "disk"
     )
 
 
@@ -232,7 +222,7 @@ def test_a_server_that_stops_answering_is_told(bucket, monkeypatch, pauses, begi
     assert connection_module._SECONDS_TO_ANSWER * (attempts + 1) <= 110  # told in two minutes
     monkeypatch.setattr(connection_module, "_SECONDS_TO_ANSWER", 0.2)
     with serving(answer) as url:
-        settings(monkeypatch, AWS_ENDPOINT_URL=url)
+        use_environment(monkeypatch, AWS_ENDPOINT_URL=url)
         s3_module._CONNECTION.answered = reached
         with pytest.raises(UnusableStorageError) as error:
             open_storage(f"s3://{bucket}/data").read("x")
@@ -249,39 +239,13 @@ def test_a_server_that_stops_answering_is_told(bucket, monkeypatch, pauses, begi
     assert len(pauses) <= 1  # no further rounds
 
 
-@contextmanager
-def web_server(status: int, body: bytes) -> Iterator[str]:
-    """It is no S3 server: the same page for everything."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-        def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_PUT = do_DELETE = answer  # noqa: N815
-
-    with ThreadingHTTPServer((HOST, 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://{HOST}:{server.server_port}"
-        finally:
-            server.shutdown()
-
-
 @pytest.mark.parametrize(
     ("status", "page"),
     [(403, b"<html><br>Blocked</html>"), (404, b"<html>Blocked</html>"), (407, b"")],
 )
 def test_the_page_of_a_proxy_is_no_missing_right(bucket, monkeypatch, status, page):
-    with web_server(status, page) as url:
-        settings(monkeypatch, AWS_ENDPOINT_URL=url)
+    with answering(status, page) as url:
+        use_environment(monkeypatch, AWS_ENDPOINT_URL=url)
         storage = open_storage(f"s3://{bucket}/data")
         for action in (storage.list, lambda: storage.read("x"), lambda: storage.write("x", b"1")):
             with pytest.raises(UnusableStorageError) as error:
@@ -366,16 +330,16 @@ def test_a_certificate_of_ones_own(moto, bucket, certificate, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     with faulty(moto, every=NEVER, tls=certificate) as proxy:
         url = proxy.server.endpoint
-        settings(monkeypatch, AWS_ENDPOINT_URL=url)
+        use_environment(monkeypatch, AWS_ENDPOINT_URL=url)
         for bundle in (None, "none.pem"):
-            settings(monkeypatch, AWS_CA_BUNDLE=bundle)
+            use_environment(monkeypatch, AWS_CA_BUNDLE=bundle)
             with pytest.raises(UnusableStorageError) as error:
                 open_storage(f"s3://{bucket}/data").list()
             assert f"{url} cannot be trusted (" in str(error.value)
             assert str(error.value).endswith(
                 "set AWS_CA_BUNDLE to the file with your CA's certificate"
             )
-        settings(monkeypatch, AWS_CA_BUNDLE="ca.pem")
+        use_environment(monkeypatch, AWS_CA_BUNDLE="ca.pem")
         storage = open_storage(f"s3://{bucket}/data")
         storage.write("x", b"1")
         assert storage.read("x") == b"1"
@@ -384,7 +348,7 @@ def test_a_certificate_of_ones_own(moto, bucket, certificate, tmp_path, monkeypa
 
 
 def test_settings_that_boto3_refuses(bucket, monkeypatch):
-    settings(monkeypatch, AWS_REQUEST_CHECKSUM_CALCULATION="sometimes")
+    use_environment(monkeypatch, AWS_REQUEST_CHECKSUM_CALCULATION="sometimes")
     with pytest.raises(UnusableStorageError, match=r"sometimes.*; correct the AWS settings in the"):
         open_storage(f"s3://{bucket}/data").list()
 
