@@ -99,7 +99,7 @@ class Connection:
         self._endpoint = client.meta.endpoint_url
         self._credentials = self._session.get_credentials()
         if self._credentials is None:
-            del self._session  # not kept: a node's role may take a moment
+            self.__dict__.pop("_session", None)  # not kept: a node's role may take a moment
             raise NoCredentialsError
         return client
 
