@@ -51,7 +51,6 @@ _ANSWERS = {
     "AuthorizationHeaderMalformed": _ELSEWHERE,
     "IllegalLocationConstraintException": _ELSEWHERE,
     "PermanentRedirect": _ELSEWHERE,
-    "TemporaryRedirect": _ELSEWHERE,
     "RequestTimeTooSkewed": "{server} says that this machine's clock is wrong; set it",
 }
 _FULL_CODES = re.compile("Quota|StorageFull|InsufficientStorage")
@@ -64,6 +63,7 @@ _TEMPORARY_CODES = {
     "OperationAborted",
     "RequestTimeout",
     "SlowDown",
+    "TemporaryRedirect",  # of a bucket that was just made
     "Throttling",
     "ThrottlingException",
 }
