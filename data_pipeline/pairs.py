@@ -77,22 +77,24 @@ def doubt_about(hr: Image, lr: Image) -> str | None:
     return f"{psnr:.1f} dB from the downscaled HR"
 
 
-def patch_psnr(hr: Image, lr: Image, scale: int, kernel: Kernel) -> float:
-    """PSNR in dB of an LR patch against its downscaled HR patch; `inf` where they are equal.
+def lr_psnr(image: Image, lr: Image, scale: int, kernel: Kernel) -> float:
+    """PSNR in dB between LR and an image of HR's shape, downscaled to it; `inf` if they are equal.
 
-    Two LR pixels are cut from every side: there the kernel saw what is beside the patch.
+    LR determines colours and low frequencies; the value is low when the image has others. Two LR
+    pixels are cut from every side, because kernels differ in how they continue an image beyond its
+    edge, and beside a patch is more of its image.
 
     Args:
-        hr: uint8 [H, W, C].
+        image: uint8 [H, W, C], HR or what a method made.
         lr: uint8 [H / scale, W / scale, C].
         scale: HR side over LR side.
-        kernel: The kernel that downscales HR.
+        kernel: The kernel that downscales the image.
     """
     cut = min(_BORDER, (min(lr.shape[:2]) - 1) // 2)
     inner = slice(cut, -cut or None)
-    expected = imresize(hr, Fraction(1, scale), kernel).astype(np.float32)
-    return _psnr(float(np.mean((expected - lr)[inner, inner] ** 2)))
+    made = imresize(image, Fraction(1, scale), kernel)[inner, inner].astype(np.float64)
+    return _psnr(float(np.mean((lr[inner, inner].astype(np.float64) - made) ** 2)))
 
 
 def _psnr(error: float) -> float:
-    return 10 * math.log10(255**2 / error) if error else math.inf
+    return float(10 * np.log10(255.0**2 / error)) if error else math.inf

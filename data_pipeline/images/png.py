@@ -49,8 +49,8 @@ def read_png(data: bytes) -> tuple[Image, int]:
         else:
             key = _colour_key(data[24], chunks[b"tRNS"][0])
     image = read_samples(header, lambda: PngImageFile(io.BytesIO(data)), key=key)
-    # Pillow takes a short stream for a picture whose last rows are zero.
-    if not image[-2:].any(axis=(1, 2)).all():
+    # Pillow takes a short stream: missing rows become zero, or the first colour of a palette.
+    if header.mode == "P" or not image[-2:].any(axis=(1, 2)).all():
         _check_length(data, chunks[b"IDAT"])
     return image, orientation(header)  # its block may come after the pixels
 

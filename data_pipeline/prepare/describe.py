@@ -11,7 +11,7 @@ from data_pipeline.images import Image, encode_png
 from data_pipeline.imresize import enlarge_nearest
 from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import DataSettings, Manifest, stored_files
-from data_pipeline.pairs import patch_psnr
+from data_pipeline.pairs import lr_psnr
 from data_pipeline.platform.progress import data_size
 from data_pipeline.platform.storage import Storage
 
@@ -67,7 +67,7 @@ def sample_pairs(storage: Storage, manifest: Manifest, *, seed: int = 0) -> list
 
 def agreement(pairs: Sequence[Pair], settings: DataSettings) -> str:
     """A line that says how near LR is to the downscaled HR."""
-    found = [patch_psnr(hr, lr, settings.scale, settings.kernel) for hr, lr in pairs]
+    found = [lr_psnr(hr, lr, settings.scale, settings.kernel) for hr, lr in pairs]
     if math.isinf(min(found)):
         return f"LR of {len(found)} random pairs equals the downscaled HR"
     return (

@@ -1,6 +1,7 @@
 """DATA during a build: what it holds already, whether that belongs to the build, how it ends."""
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -103,9 +104,8 @@ class DataFolder:
         newer = [
             one
             for part, record in kept
-            if part.progress_key in self._stored
             for one in _originals(part, record)
-            if one.may_be_newer(self._stored[part.progress_key].changed)
+            if one.may_be_newer(self._built(record))
         ]
         changed = {one.image for one in replaced(newer)}
         return {
@@ -154,6 +154,11 @@ class DataFolder:
             for file in files
         )
 
+    def _built(self, record: PartRecord) -> float:
+        """When a part was built, soon after its images were read: in seconds since 1970."""
+        files = [self._stored.get(file.path) for file in stored_files(record)]
+        return min(file.changed if file else -math.inf for file in files)
+
     def _refuse_other_settings(self, old: DataSettings | None) -> None:
         if old and old != self._settings:
             changes = "; ".join(differences(old.model_dump(), self._settings.model_dump()))
@@ -168,9 +173,12 @@ class DataFolder:
         changed = sorted(one[0] for one in {*chain(*made_of)} ^ {*chain(*now)})
         if made_of == now:
             pairs = zip(self._parts, manifest.records, strict=True)
-            files = [one for part, record in pairs for one in _originals(part, record)]
-            listed = self._stored.get(MANIFEST_KEY)  # absent if it was written after the listing
-            newer = [one for one in files if not listed or one.may_be_newer(listed.changed)]
+            files = [
+                (one, self._built(record))
+                for part, record in pairs
+                for one in _originals(part, record)
+            ]
+            newer = [one for one, built in files if one.may_be_newer(built)]
             changed = [one.image for one in replaced(newer)]
             self.compared = (
                 f"names and sizes of {len(files)} source files are the same, so is the content of "

@@ -1,11 +1,10 @@
 """Checks every byte of a data set, and of its sources if wanted, against its manifest."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from data_pipeline.manifest import (
     MANIFEST_KEY,
-    DataSettings,
     Manifest,
     PartRecord,
     require_manifest,
@@ -43,7 +42,10 @@ def verify(
     manifest = require_manifest(storage)
     if sources is not None:
         settings = manifest.settings.model_copy(update=dict(sources))
-        _compare(storage.uri, manifest, settings, mirror)
+        _refuse(
+            compare_sources(manifest, open_sources(settings, mirror)),
+            f"put back the files that {storage.uri} was made of, or prepare into another --out",
+        )
     records = manifest.records
     arguments = ((storage, record) for record in records)
     results = fan_out(check_part, arguments, total=len(records), label="verify", unit="parts")
@@ -59,29 +61,24 @@ def verify(
     for found in storage.list():
         if found.key != MANIFEST_KEY and found.key not in manifest.paths:
             _log.warning("%s/%s: is not in the manifest", storage.uri, found.key)
-    for line in (*damages, *failures):
+    for line in failures:
         _log.error("%s", line)
-    if damages:
-        more = f" (and {len(damages) - 1} more)" if len(damages) > 1 else ""
-        raise UserError(
-            f"{damages[0]}{more}; delete what is damaged and run the same jobs.prepare command "
-            "again to restore it"
-        )
+    _refuse(
+        damages,
+        "delete what is damaged and run the same jobs.prepare command again to restore it",
+    )
     if failures:
         raise JobFailedError(f"{len(failures)} parts could not be read: {failures[0]}")
     return manifest
 
 
-def _compare(where: str, manifest: Manifest, settings: DataSettings, mirror: str | None) -> None:
-    differences = compare_sources(manifest, open_sources(settings, mirror))
-    for line in differences:
+def _refuse(findings: Sequence[str], fix: str) -> None:
+    """Logs all findings, and raises UserError with the first one, if there is any."""
+    for line in findings:
         _log.error("%s", line)
-    if differences:
-        more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
-        raise UserError(
-            f"{differences[0]}{more}; put back the files that {where} was made of, or prepare into "
-            "another --out"
-        )
+    if findings:
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise UserError(f"{findings[0]}{more}; {fix}")
 
 
 def check_part(storage: Storage, record: PartRecord) -> list[str]:

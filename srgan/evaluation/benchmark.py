@@ -16,13 +16,11 @@ from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import ReadableStorage, in_threads, open_storage
 from data_pipeline.prepare.sources import open_source
 from srgan.evaluation.measures import MEASURES
-from srgan.evaluation.psnr_ssim import PsnrSsim, psnr, score
+from srgan.evaluation.psnr_ssim import PsnrSsim, score
 from srgan.evaluation.table import BICUBIC, NEAREST
 
 if TYPE_CHECKING:
     import keras
-
-_LR_CUT = 2
 
 
 class Pair(NamedTuple):
@@ -248,16 +246,3 @@ def score_pair(pair: Pair, image: Image) -> PsnrSsim:
         return score(pair.hr, image, border=pair.scale)
     except ValueError as error:
         raise UserError(f"{pair.name}: {error}; leave it out") from error
-
-
-def lr_consistency(pair: Pair, image: Image, kernel: Kernel) -> float:
-    """PSNR in dB between the pair's LR and an image of HR's shape, downscaled to it.
-
-    LR determines colours and low frequencies; the value is low when the image has others. Two LR
-    pixels are cut from every side, because kernels differ in how they continue an image beyond its
-    edge.
-    """
-    cut = min(_LR_CUT, (min(pair.lr.shape[:2]) - 1) // 2)
-    inner = slice(cut, -cut or None)
-    lr = imresize(image, Fraction(1, pair.scale), kernel)
-    return psnr(pair.lr[inner, inner], lr[inner, inner])

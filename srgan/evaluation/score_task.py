@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_pipeline.images import Image, encode_png
+from data_pipeline.pairs import lr_psnr
 from data_pipeline.platform.devices import use_devices
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_storage
@@ -16,7 +17,6 @@ from srgan.evaluation.benchmark import (
     Benchmark,
     Pair,
     baselines,
-    lr_consistency,
     score_pair,
     upscale_pair,
 )
@@ -126,7 +126,7 @@ def score_made(task: ScoreTask, pair: Pair, made: Made) -> ScoredImage:
     for method, image in made.images.items():
         values = {
             **score_pair(pair, image)._asdict(),
-            "lr_psnr": lr_consistency(pair, image, kernel),
+            "lr_psnr": lr_psnr(image, pair.lr, pair.scale, kernel),
             **made.distances[method],
             **iqa_values(pair.hr, image),
         }

@@ -418,6 +418,9 @@ PNG = saved(RGB, "PNG", pnginfo=long_text())
             "png, no end": PNG[:-12],
             "png, rows missing": png(RGB, 2, rows=HEIGHT // 2),
             "png, rows missing, interlaced": png(RGB, 2, rows=HEIGHT // 2, interlaced=True),
+            "png, rows missing, palette that begins with white": png(
+                INDICES, 3, rows=HEIGHT // 2, before=chunk(b"PLTE", bytes([255] * 768))
+            ),
             "png, rows missing, 16-bit grey": png(DEEP[:, :, 0], 0, rows=HEIGHT - 1),
             "tiff, strips missing": without_strip(tiff(RGB)),
             "bmp, claim of run lengths": bmp(bmp_header(30000, 30000, 8, 1), bytes(2000)),

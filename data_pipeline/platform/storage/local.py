@@ -39,10 +39,13 @@ class LocalStorage:
         for path in _files_below(folder):
             key = path.relative_to(self._root).as_posix()
             if key.startswith(prefix) and not _is_partial(path.name):
-                status = self._status(key)
-                if status is not None:
+                try:
+                    status, link = path.stat(), path.lstat()
+                except (FileNotFoundError, NotADirectoryError):  # gone meanwhile, or a broken link
+                    status = None
+                if status is not None and stat.S_ISREG(status.st_mode):
                     # A program can set mtime back, as `cp -p` does, but not ctime.
-                    changed = max(status.st_ctime, path.lstat().st_ctime)
+                    changed = max(status.st_ctime, link.st_ctime)
                     found.append(StoredObject(key, status.st_size, changed))
                 elif path.is_symlink():
                     _log.warning("%s: links to no file; it is left out", path)
@@ -50,16 +53,11 @@ class LocalStorage:
 
     def size(self, key: str) -> int | None:
         """See Storage."""
-        status = self._status(key)
-        return None if status is None else status.st_size
-
-    def _status(self, key: str) -> os.stat_result | None:
-        """Of a regular file or a link to one, else None."""
         try:
             found = self.path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return found if stat.S_ISREG(found.st_mode) else None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def read(self, key: str) -> bytes:
         """See Storage."""

@@ -299,6 +299,20 @@ def test_a_part_of_a_changed_image_is_built_again(tiny_shards, tmp_path, photos)
         assert contents(out)[path] == contents(tmp_path / "fresh")[path]
 
 
+def test_an_image_that_changed_while_other_parts_were_built_is_noticed(
+    tmp_path, photos, monkeypatch
+):
+    """The manifest of a long build is much younger than its first part."""
+    monkeypatch.setattr("data_pipeline.prepare.originals._CLOCKS_DIFFER_SECONDS", 0.0)
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(photos, source)
+    prepare(data_settings(source), str(out))
+    write(source / "chelsea.bmp")
+    (out / "manifest.json").touch()
+    with pytest.raises(UserError, match=r"images have changed since \(chelsea\)"):
+        prepare(data_settings(source), str(out))
+
+
 def test_the_sources_are_compared_whole(tmp_path, small_data, photos, valid_photos, caplog):
     verify(str(small_data), {})
     moved = tmp_path / "moved"

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from data_pipeline.imresize import imresize
+from data_pipeline.pairs import lr_psnr
 from data_pipeline.platform.storage import open_storage
 from srgan.evaluation.alerts import Limit, find_alerts
-from srgan.evaluation.benchmark import Pair, baselines, lr_consistency, score_pair
+from srgan.evaluation.benchmark import Pair, baselines, score_pair
 from srgan.evaluation.examples import choose_images
 from srgan.evaluation.history import write_record
 from srgan.evaluation.measures import MEASURES
@@ -66,7 +67,7 @@ def scores_of(name, hr, *, lr=None, sr=None) -> list[ImageScore]:
             1 if method == "srgan" else None,
             method,
             name,
-            score_pair(pair, image)._asdict() | {"lr_psnr": lr_consistency(pair, image, "matlab")},
+            score_pair(pair, image)._asdict() | {"lr_psnr": lr_psnr(image, pair.lr, 4, "matlab")},
         )
         for method, image in images.items()
     ]

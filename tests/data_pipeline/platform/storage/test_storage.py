@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -166,3 +167,17 @@ def test_what_cannot_be_opened_is_named(tmp_path):
 def test_relative_paths_are_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert open_storage("here").uri == str(tmp_path / "here")
+
+
+def test_a_file_that_vanishes_while_it_is_listed_is_left_out(tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"1")
+    look = Path.lstat
+
+    def vanish(path):
+        if path.name == "b":
+            path.unlink(missing_ok=True)
+        return look(path)
+
+    monkeypatch.setattr(Path, "lstat", vanish)
+    assert [found.key for found in open_storage(str(tmp_path)).list()] == ["a", "c"]
