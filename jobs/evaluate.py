@@ -12,9 +12,9 @@ from typing import Any, get_args
 
 from data_pipeline.imresize import SCALES, Kernel
 from jobs.command import Parser, run
-from srgan.evaluation.alerts import JUDGED, Limit
+from srgan.evaluation.alerts import JUDGED, Limit, Limits
 from srgan.evaluation.benchmark import Benchmark, data_benchmark, folder_benchmark
-from srgan.evaluation.evaluate import Limits, evaluate
+from srgan.evaluation.evaluate import evaluate
 from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
 from srgan.evaluation.webhook import check_webhook
 

@@ -20,6 +20,20 @@ class Limit(NamedTuple):
     value: float
 
 
+class Limits(NamedTuple):
+    """What makes an evaluation fail.
+
+    Attributes:
+        below: Smallest values that are accepted.
+        drop: Largest drops that are accepted.
+        reference: Another RUN, if drops are measured from its newest epoch.
+    """
+
+    below: Sequence[Limit] = ()
+    drop: Sequence[Limit] = ()
+    reference: str | None = None
+
+
 class Alert(NamedTuple):
     """A limit that a generator breaks.
 
@@ -32,37 +46,42 @@ class Alert(NamedTuple):
     text: str
 
 
-def find_alerts(
-    means: Means,
-    *,
-    epoch: int | None,
-    below: Sequence[Limit],
-    drop: Sequence[Limit],
-    reference: TableRun | None,
-) -> list[Alert]:
-    """An alert for every limit that a generator breaks. A mean that is absent breaks every limit.
+def too_low(means: Means, epoch: int | None, limits: Sequence[Limit]) -> list[Alert]:
+    """An alert for every measure that is below its limit, or absent.
 
     Args:
         means: The run's means.
         epoch: The epoch of the generator to judge; None, if there is none yet, breaks no limit.
-        below: Smallest values that are accepted.
-        drop: Largest drops that are accepted, from the row before it in the table.
-        reference: Another run; if given, drops are measured from its newest epoch instead.
+        limits: Smallest values that are accepted.
     """
     if epoch is None:
         return []
     values = means[SRGAN, epoch]
     alerts = []
-
-    def add(limit: str, text: str) -> None:
-        alerts.append(Alert(limit, f"epoch {epoch}: {text}"))
-
-    for key, least in below:
-        limit = f"{key} below {least:g}"
+    for key, least in limits:
         if key not in values:
-            add(limit, f"{key} {_ABSENT}, so it is not known to reach {least:g}")
+            text = f"{key} {_ABSENT}, so it is not known to reach {least:g}"
         elif values[key] < least:
-            add(limit, f"{key} is {values[key]:.4f}, below {least:g}")
+            text = f"{key} is {values[key]:.4f}, below {least:g}"
+        else:
+            continue
+        alerts.append(Alert(f"{key} below {least:g}", f"epoch {epoch}: {text}"))
+    return alerts
+
+
+def dropped(
+    means: Means, epoch: int | None, limits: Sequence[Limit], reference: TableRun | None
+) -> list[Alert]:
+    """An alert for every measure that fell by more than its limit, or is absent.
+
+    Args:
+        means: The run's means.
+        epoch: The epoch of the generator to judge; None, if there is none yet, breaks no limit.
+        limits: Largest drops that are accepted, from the row before it in the table.
+        reference: Another run; if given, drops are measured from its newest epoch instead.
+    """
+    if epoch is None:
+        return []
     if reference:
         name, others, earlier = f"{reference.name}'s ", reference.means, epochs_of(reference.means)
         place = f" from {reference.uri}"
@@ -70,16 +89,19 @@ def find_alerts(
         name, others, earlier = "", means, [one for one in epochs_of(means) if one < epoch]
         place = ""
     if not earlier:
-        return alerts
+        return []
+    values = means[SRGAN, epoch]
     before, where = others[SRGAN, earlier[-1]], f"{name}epoch {earlier[-1]}'s"
-    for key, most in drop:
-        limit = f"{key} drop {most:g}{place}"
+    alerts = []
+    for key, most in limits:
         if key not in values or key not in before:
-            add(limit, f"{key} {_ABSENT}, so it is not compared with {where}")
+            text = f"{key} {_ABSENT}, so it is not compared with {where}"
         elif before[key] - values[key] > most:
-            add(
-                limit,
+            text = (
                 f"{key} is {values[key]:.4f}, {before[key] - values[key]:.4f} less than {where}, "
-                f"more than {most:g}",
+                f"more than {most:g}"
             )
+        else:
+            continue
+        alerts.append(Alert(f"{key} drop {most:g}{place}", f"epoch {epoch}: {text}"))
     return alerts

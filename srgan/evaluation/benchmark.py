@@ -22,6 +22,10 @@ from srgan.evaluation.table import BICUBIC, NEAREST
 if TYPE_CHECKING:
     import keras
 
+# Part of the protocol of people's own files: raise it when a file is decoded to other pixels.
+# 2: PNG, TIFF and WebP are turned as they say; grey with opaque alpha is grey; OS/2 BMP has colour.
+_DECODING = 2
+
 
 class Pair(NamedTuple):
     """An image to score: HR uint8 [H, W, C] and LR uint8 [H / scale, W / scale, C], C is 1 or 3.
@@ -91,6 +95,7 @@ class Benchmark(NamedTuple):
         kernel: The kernel of the bicubic baseline and of LR that is made from HR.
         hr: HR files.
         lr: LR files in the same order, or None where LR is made from HR.
+        is_prepared: Whether the files are PNG files of jobs.prepare, not people's own.
     """
 
     name: str
@@ -99,6 +104,7 @@ class Benchmark(NamedTuple):
     kernel: Kernel
     hr: tuple[ImageFile, ...]
     lr: tuple[ImageFile, ...] | None
+    is_prepared: bool
 
     def with_sha256(self) -> "Benchmark":
         """The same with the sha256 of every file; reads the files whose sha256 is not known."""
@@ -120,6 +126,7 @@ class Benchmark(NamedTuple):
             "kernel": self.kernel,
             "border": f"{self.scale} px cut",
             "rounding": "SR rounded to uint8",
+            **({} if self.is_prepared else {"decoding": _DECODING}),
             **{measure.title: measure.meaning for measure in MEASURES},
         }
 
@@ -181,6 +188,7 @@ def data_benchmark(uri: str, kernel: Kernel | None) -> Benchmark:
         kernel=kernel or made_by or "matlab",
         hr=hr,
         lr=lr if kernel in (None, made_by) else None,
+        is_prepared=True,
     )
 
 
@@ -211,6 +219,7 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
         kernel=kernel,
         hr=tuple(ImageFile(image.name, source.storage, image.hr.key) for image in source.images),
         lr=lr or None,
+        is_prepared=False,
     )
 
 

@@ -7,35 +7,15 @@ from typing import NamedTuple
 
 from data_pipeline.platform.errors import JobFailedError, UserError, differences
 from data_pipeline.platform.storage import open_storage
-from srgan.evaluation.alerts import Alert, Limit, find_alerts
+from srgan.evaluation.alerts import Limits
 from srgan.evaluation.benchmark import Benchmark
-from srgan.evaluation.nightly import tell_alerts
-from srgan.evaluation.results import (
-    RunEvaluation,
-    on_same_images,
-    write_comparison,
-    write_results,
-)
+from srgan.evaluation.nightly import judge, tell_alerts
+from srgan.evaluation.results import RunEvaluation, write_comparison, write_results
 from srgan.evaluation.run_reader import TrainingRun, find_generators, open_run
 from srgan.evaluation.score_files import BASELINES, read_score_files
 from srgan.evaluation.score_jobs import score_missing
-from srgan.evaluation.table import epochs_of
 
 _log = logging.getLogger(__name__)
-
-
-class Limits(NamedTuple):
-    """What makes an evaluation fail; see `find_alerts`.
-
-    Attributes:
-        below: Smallest values that are accepted.
-        drop: Largest drops that are accepted.
-        reference: Another RUN, if drops are measured from its newest epoch.
-    """
-
-    below: Sequence[Limit] = ()
-    drop: Sequence[Limit] = ()
-    reference: str | None = None
 
 
 class EvaluationSummary(NamedTuple):
@@ -104,7 +84,7 @@ def evaluate(
             newest = [one.epoch for one in reference.generators.values() if one.epoch][-1:]
             reference, reference_problem = _evaluate_one(benchmark, reference, newest)
             problem = problem or reference_problem
-        epoch, broken = _judge(first, epochs, limits, reference)
+        epoch, broken = judge(first, epochs, limits, reference)
         alerts = tell_alerts(first, epoch, broken, data_set=benchmark.name, alert_url=alert_url)
     if problem:
         raise problem
@@ -118,25 +98,6 @@ def evaluate(
         evaluated.append(another)
     table = write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
     return EvaluationSummary(f"{first.out.uri}/compare", table, alerts)
-
-
-def _judge(
-    judged: RunEvaluation,
-    epochs: Sequence[int] | None,
-    limits: Limits,
-    reference: RunEvaluation | None,
-) -> tuple[int | None, list[Alert]]:
-    """The newest epoch, of those asked for, and the limits that it breaks."""
-    same, *others = on_same_images([judged, *([reference] if reference else [])])
-    scored = epochs_of(judged.means)
-    epoch = max((one for one in scored if not epochs or one in epochs), default=None)
-    return epoch, find_alerts(
-        same.means,
-        epoch=epoch,
-        below=limits.below,
-        drop=limits.drop,
-        reference=others[0].table_run() if others else None,
-    )
 
 
 def _open_evaluation(

@@ -40,7 +40,7 @@ def write_record(
         epoch: The epoch of the generator that was judged, whose means go into the record; None if
             there is no generator.
         generator: The sha256 of this generator's file; "" if there is none.
-        alerts: The limits that it breaks, from `find_alerts`.
+        alerts: The limits that it breaks, from `too_low` and `dropped`.
         told: Those of them that this evaluation tells.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a night tells: the alerts that are new go to the log, the webhook and the history.
+"""What a night judges, and tells once: to the log, the webhook and the history.
 
 A limit that a generator breaks is told once. It is told again if another generator breaks it.
 """
@@ -7,14 +7,34 @@ import datetime
 import logging
 from collections.abc import Sequence
 
-from srgan.evaluation.alerts import Alert
+from srgan.evaluation.alerts import Alert, Limits, dropped, too_low
 from srgan.evaluation.history import told_limits, write_record
-from srgan.evaluation.results import RunEvaluation
+from srgan.evaluation.results import RunEvaluation, on_same_images
 from srgan.evaluation.run_reader import generator_name
-from srgan.evaluation.table import SRGAN
+from srgan.evaluation.table import SRGAN, epochs_of
 from srgan.evaluation.webhook import post_json
 
 _log = logging.getLogger(__name__)
+
+
+def judge(
+    judged: RunEvaluation,
+    epochs: Sequence[int] | None,
+    limits: Limits,
+    reference: RunEvaluation | None,
+) -> tuple[int | None, list[Alert]]:
+    """The newest epoch, of those asked for, and the limits that it breaks; None if there is none.
+
+    Drops from another run compare means over the images that both runs have finite values of.
+    """
+    same, *others = on_same_images([judged, *([reference] if reference else [])])
+    scored = epochs_of(judged.means)
+    epoch = max((one for one in scored if not epochs or one in epochs), default=None)
+    other = others[0].table_run() if others else None
+    return epoch, [
+        *too_low(judged.means, epoch, limits.below),
+        *dropped(same.means, epoch, limits.drop, other),
+    ]
 
 
 def tell_alerts(
@@ -32,7 +52,7 @@ def tell_alerts(
     Args:
         judged: The evaluation, with its scores.
         epoch: The epoch of the generator that was judged; None if there is none.
-        alerts: From `find_alerts`.
+        alerts: From `too_low` and `dropped`.
         data_set: The name of the images.
         alert_url: A webhook, which gets new alerts as JSON.
 

@@ -18,13 +18,13 @@ import pytest
 
 from data_pipeline.images import as_rgb, decode_image
 from data_pipeline.imresize import imresize
-from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.errors import UserError, differences
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import LocalStorage, Storage, open_storage
 from jobs import evaluate as evaluate_job
-from srgan.evaluation.alerts import Limit
+from srgan.evaluation.alerts import Limit, Limits
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
-from srgan.evaluation.evaluate import EvaluationSummary, Limits, evaluate
+from srgan.evaluation.evaluate import EvaluationSummary, evaluate
 from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
 from srgan.evaluation.score_files import read_score_files, write_score_file
@@ -168,6 +168,15 @@ def test_scores_of_another_run_or_data_set_are_not_mixed(benchmark, evaluated_ru
     evaluated_run.delete("dataset.json")
     with pytest.raises(UserError, match=r"lacks config\.yaml or dataset\.json; pass a RUN"):
         results_of(benchmark, evaluated_run, out_uri=out.uri)
+
+
+def test_scores_of_files_that_were_decoded_otherwise_are_not_mixed(benchmark, photos, monkeypatch):
+    """Files of jobs.prepare decode as ever, so their scores hold."""
+    assert "decoding" not in benchmark.with_sha256().protocol()
+    folder = folder_benchmark(str(photos), None, scale=4, kernel="matlab").with_sha256()
+    now = folder.protocol()
+    monkeypatch.setattr("srgan.evaluation.benchmark._DECODING", 1)
+    assert differences(folder.protocol(), now) == ["decoding: 1, now 2"]
 
 
 def test_damaged_scores_are_named(benchmark, evaluated_run):
@@ -510,7 +519,7 @@ def test_images_of_another_scale_are_refused_before_anything_is_scored(
 def test_a_kernel_that_is_not_the_runs_is_told_once(photos, of_scale_2, caplog):
     folder = folder_benchmark(str(photos), None, scale=2, kernel="matlab")
     evaluated(folder, open_storage(of_scale_2))
-    (record,) = (record for record in caplog.records if "kernel" in record.getMessage())
+    (record,) = (record for record in caplog.records if "trained on" in record.getMessage())
     assert record.getMessage() == (
         f"{of_scale_2}: was trained on LR of the kernel opencv, and {photos} is scored with the "
         "kernel matlab"

@@ -16,11 +16,12 @@ import pytest
 from data_pipeline.imresize import imresize
 from data_pipeline.pairs import lr_psnr
 from data_pipeline.platform.storage import open_storage
-from srgan.evaluation.alerts import Limit, find_alerts
+from srgan.evaluation.alerts import Limit, Limits, dropped, too_low
 from srgan.evaluation.benchmark import Pair, baselines, score_pair
 from srgan.evaluation.examples import choose_images
 from srgan.evaluation.history import write_record
 from srgan.evaluation.measures import MEASURES
+from srgan.evaluation.nightly import judge
 from srgan.evaluation.plots import score_figure
 from srgan.evaluation.report import Facts, report_html
 from srgan.evaluation.results import RunEvaluation, on_same_images
@@ -181,9 +182,7 @@ def table(*images, epoch=1):
 
 def test_a_generator_that_is_exact_on_one_image_is_still_judged():
     means = table(PHOTOS, EXACT["exact by the generator"][0])
-    (alert,) = find_alerts(
-        means, epoch=1, below=[Limit("psnr_y", 60), Limit("ssim_y", 0.1)], drop=(), reference=None
-    )
+    (alert,) = too_low(means, 1, [Limit("psnr_y", 60), Limit("ssim_y", 0.1)])
     assert alert.text == f"epoch 1: psnr_y is {means['srgan', 1]['psnr_y']:.4f}, below 60"
     assert alert.limit == "psnr_y below 60"
 
@@ -191,25 +190,42 @@ def test_a_generator_that_is_exact_on_one_image_is_still_judged():
 def test_a_mean_that_is_absent_breaks_its_limits():
     nothing = table(EXACT["black"][0])
     limits = [Limit("psnr_y", -99), Limit("ssim_y", 0)]
-    (below,) = find_alerts(nothing, epoch=1, below=limits, drop=(), reference=None)
+    (below,) = too_low(nothing, 1, limits)
     reason = "epoch 1: psnr_y is absent: on no image has every method a finite value, so it "
     assert below.text == reason + "is not known to reach -99"
     drop = [Limit("psnr_y", 99), Limit("ssim_y", 99)]
     reference = TableRun("other", table(PHOTOS, epoch=7), uri="s3://runs/other")
-    (dropped,) = find_alerts(nothing, epoch=1, below=(), drop=drop, reference=reference)
-    assert dropped.text == reason + "is not compared with other's epoch 7's"
-    assert dropped.limit == "psnr_y drop 99 from s3://runs/other"
-    (dropped,) = find_alerts(
-        reference.means, epoch=7, below=(), drop=drop, reference=TableRun("flat", nothing)
+    (alert,) = dropped(nothing, 1, drop, reference)
+    assert alert.text == reason + "is not compared with other's epoch 7's"
+    assert alert.limit == "psnr_y drop 99 from s3://runs/other"
+    (alert,) = dropped(reference.means, 7, drop, TableRun("flat", nothing))
+    assert alert.text.endswith("so it is not compared with flat's epoch 1's")
+
+
+def evaluation(name, scores):
+    means = mean_values(scores, images_left_out(scores))
+    return RunEvaluation(name, None, None, {}, {name: ScoreFile(name, {}, "", scores)}, means)
+
+
+def test_a_least_value_holds_for_the_runs_own_means_and_a_drop_for_those_of_both():
+    """The history and the tables have the run's own means, so its least values go by them."""
+    plain = PHOTOS + scores_of("exact", photo(120))
+    other = evaluation("other", PHOTOS + EXACT["exact by the generator"][0])
+    run = evaluation("run", plain)
+    own, of_both = (
+        table(plain)["srgan", 1]["psnr_y"],
+        table(PHOTOS)["srgan", 1]["psnr_y"],
     )
-    assert dropped.text.endswith("so it is not compared with flat's epoch 1's")
+    assert abs(own - of_both) > 0.1
+    limits = Limits([Limit("psnr_y", 99)], [Limit("psnr_y", -1)])
+    epoch, (least, drop) = judge(run, None, limits, other)
+    assert epoch == 1
+    assert least.text == f"epoch 1: psnr_y is {own:.4f}, below 99"
+    assert drop.text.startswith(f"epoch 1: psnr_y is {of_both:.4f}, 0.0000 less than other's")
 
 
 def test_compared_runs_have_means_over_the_same_images():
     """An image that one run's generator reproduces is left out for the other run too."""
-
-    def evaluation(name, scores):
-        return RunEvaluation(name, None, None, {}, {name: ScoreFile(name, {}, "", scores)}, {})
 
     plain = PHOTOS + scores_of("exact", photo(120))
     one, other = on_same_images(
