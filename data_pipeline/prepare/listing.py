@@ -2,10 +2,9 @@
 
 import logging
 import os
-import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -18,13 +17,6 @@ from data_pipeline.platform.storage import LocalStorage, ReadableStorage, Stored
 # Synology, QNAP, macOS, Windows, Linux.
 _SYSTEM_FOLDERS = {"@eadir", "@__thumb", "@recycle", "@tmp", "#recycle", "#snapshot", "__macosx"}
 _SYSTEM_FOLDERS |= {"$recycle.bin", "recycler", "system volume information", "lost+found"}
-
-# Words of a folder's name, as in DIV2K_train_LR_bicubic or LRbicx4, and ends of a file's name, as
-# in 0801x4 or img_001_SRF_4_LR, that say what it holds.
-_WORD = re.compile(r"[^\W_]+")
-_LR_WORD = re.compile(r"lr([a-z]*x?[2348])?")
-_TRAIN_WORDS, _VALID_WORDS = {"train", "training"}, {"valid", "validation", "val"}
-_LR_END, _HR_END = re.compile(r"(x[2348]|_lr)$"), re.compile(r"_hr$")
 
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories; Cs stands for bytes of no character
 
@@ -60,8 +52,7 @@ def images_among(
         The images in ascending order of names.
 
     Raises:
-        UserError: If there is none, a name does not print, two images have one name, or HR and LR
-            images, or training and validation images, lie side by side.
+        UserError: If there is none, a name does not print, or two images have one name.
     """
     uri = storage.uri
     images = []
@@ -88,7 +79,6 @@ def images_among(
             raise UserError(
                 f"{uri}: {one.hr.key} and {other.hr.key} share the name {one.name}; rename one"
             )
-    _refuse_mixtures([image.hr.key for image in images], uri)
     return tuple(images)
 
 
@@ -108,34 +98,3 @@ def _examples(left_out: dict[str, list[str]]) -> str:
     shown = [f"{len(keys)} {reason} ({min(keys)!r})" for reason, keys in groups[:_SHOWN]]
     rest = sum(len(keys) for _, keys in groups[_SHOWN:])
     return ", ".join(shown) + (f", {rest} of other kinds" if rest else "")
-
-
-def _refuse_mixtures(keys: Sequence[str], uri: str) -> None:
-    """The root of a whole benchmark cannot be meant: its LR would be taken as HR."""
-    hr_of: dict[str, str] = {}
-    lr: list[tuple[str, str]] = []
-    splits: dict[str, str] = {}
-    for key in keys:
-        path = PurePosixPath(key.lower())
-        words = set(_WORD.findall(str(path.parent)))
-        if any(_LR_WORD.fullmatch(word) for word in words):
-            lr.append((_LR_END.sub("", path.stem), key))
-        elif _LR_END.search(path.stem):
-            lr.append((str(path.parent / _LR_END.sub("", path.stem)), key))
-        else:
-            name = _HR_END.sub("", path.stem)
-            hr_of |= {name: key, str(path.parent / name): key}
-        if words & _TRAIN_WORDS:
-            splits["training"] = key
-        elif words & _VALID_WORDS:
-            splits["validation"] = key
-    mixture = next(((hr_of[name], key) for name, key in lr if name in hr_of), None)
-    if mixture:
-        raise UserError(
-            f"{uri}: holds HR and LR images ({', '.join(mixture)}); pass the folder of one kind"
-        )
-    if len(splits) == 2:
-        raise UserError(
-            f"{uri}: holds training and validation images ({', '.join(splits.values())}); pass the "
-            "folder of one kind, or a folder with links to both"
-        )

@@ -12,6 +12,7 @@ from data_pipeline.platform.storage import (
     open_storage,
 )
 from data_pipeline.prepare.listing import SourceImage, images_among
+from data_pipeline.prepare.mixtures import refuse_mixtures
 
 SAMPLES = "samples"
 DIV2K = "div2k"
@@ -51,7 +52,7 @@ def open_source(
         scale: HR side / LR side.
 
     Raises:
-        UserError: As `images_among`, and if an image has no LR file.
+        UserError: As `images_among` and `refuse_mixtures`, and if an image has no LR file.
     """
     if uri == SAMPLES:
         storage: Storage = open_storage(str(_samples_folder()))
@@ -66,6 +67,7 @@ def open_source(
         storage = open_storage(uri)
         objects = storage.list()
     source = Source(images_among(objects, storage), storage)
+    refuse_mixtures([image.hr for image in source.images], storage.uri)
     if lr_uri is None:
         return source
     return with_lr(source, open_storage(lr_uri), scale=scale)

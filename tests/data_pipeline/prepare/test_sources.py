@@ -74,52 +74,6 @@ def test_a_folder_of_images_alone_is_not_commented(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "keys",
-    [
-        ("DIV2K_train_HR/0001.png", "DIV2K_train_LR_bicubic/X4/0001x4.png"),
-        ("HR/img_001.png", "LR_x4/img_001.png"),
-        ("GTmod12/baby.png", "LRbicx4/baby.png", "original/baby.png"),
-        ("img_001_SRF_4_HR.png", "img_001_SRF_4_LR.png"),
-        ("0801.png", "0801x4.png"),
-        ("hr/a.png", "lr/a.jpg"),
-        ("Flickr2K_HR/000001.png", "Flickr2K_LR_bicubic/X2/000001x2.png"),
-    ],
-)
-def test_hr_and_lr_in_one_source_are_refused(tmp_path, keys):
-    touch(tmp_path, "other/photo.png", *keys)
-    with pytest.raises(UserError, match=r"holds HR and LR images \(.*\); pass the folder of one"):
-        names(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [
-        ("DIV2K_train_HR/0001.png", "DIV2K_valid_HR/0801.png"),
-        ("train/a.png", "val/b.png"),
-        ("images/training/a.png", "images/validation/b.png"),
-    ],
-)
-def test_training_and_validation_in_one_source_are_refused(tmp_path, keys):
-    touch(tmp_path, *keys)
-    with pytest.raises(UserError, match=r"holds training and validation images \("):
-        names(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [
-        ("LR exports/a.png", "2019/b.png"),  # of Lightroom
-        ("IMG_1-LR.png", "IMG_2.png"),
-        ("matrix2.png", "box4.png"),
-        ("trains/a.png", "valley/b.png"),
-        ("a/x4.png", "b/x2.png"),
-    ],
-)
-def test_names_that_look_alike_are_no_mixture(tmp_path, keys):
-    assert len(names(touch(tmp_path, *keys))) == len(keys)
-
-
-@pytest.mark.parametrize(
     "name", ["Bildschirmfoto 9.41\u202fPM", "a\u00a0b", "\u56fe\u3000\u50cf", "👩‍👧", "\u200bz"]
 )
 def test_names_that_people_have_are_taken(tmp_path, name):
