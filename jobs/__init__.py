@@ -13,6 +13,8 @@ os.environ.update(
 # How often Ray runs a task again that it ended for memory, after 1, 2, 4, 8 and 16 seconds. Its own
 # default is without end.
 os.environ.setdefault("RAY_task_oom_retries", "5")
+# Of many tasks that fail, the job tells one; Ray would print the tracebacks of the others.
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if not sys.stderr.isatty():
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")

@@ -2,6 +2,7 @@
 
 import atexit
 import fcntl
+import logging
 import os
 import shutil
 import sys
@@ -20,6 +21,8 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# A Ray that a test starts and the jobs that go to it have one token, as a cluster has.
+os.environ.setdefault("RAY_AUTH_TOKEN", uuid.uuid4().hex)
 # Ray Train looks after its workers every 2 s, which the shortest runs would wait for.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 # Ray's processes have 30 to 60 s to start: too few where many start on a busy machine.
@@ -178,11 +181,14 @@ class Done(NamedTuple):
 @pytest.fixture
 def command(monkeypatch, capsys) -> Callable[..., Done]:
     """Runs a job's main in this process, on its Ray if it has one."""
+    root = logging.getLogger()
 
     def call(job: ModuleType, *arguments: Any) -> Done:
         monkeypatch.setattr(sys, "argv", ["job", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             run(job.main)
+        # The job's console is this test's stderr, which is closed after it.
+        root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
         return Done(stop.value.code, *capsys.readouterr())
 
     return call

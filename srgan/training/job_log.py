@@ -52,11 +52,9 @@ def _copy(run: Storage, key: str, path: Path, start: int, reason: str) -> None:
 
 def _log_file() -> Path | None:
     """The file that stderr is, where it is one and has a name."""
-    path = Path(f"/proc/self/fd/{_STDERR}")
     try:
-        return (
-            path.readlink() if stat.S_ISREG(os.fstat(_STDERR).st_mode) and path.exists() else None
-        )
+        path = Path(f"/proc/self/fd/{_STDERR}").readlink()
+        return path if stat.S_ISREG(os.fstat(_STDERR).st_mode) and path.exists() else None
     except OSError:  # a system without /proc
         return None
 

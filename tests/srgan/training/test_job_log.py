@@ -48,6 +48,16 @@ def test_what_is_written_during_the_job_is_copied(tmp_path, stderr_to):
     assert [line[8:] for line in second[1:]] == [" the job ends: UserError s3://x: is full"]
 
 
+def test_a_log_without_a_name_is_not_copied(tmp_path, stderr_to):
+    run = open_storage(str(tmp_path / "run"))
+    with (tmp_path / "log").open("wb") as file:
+        (tmp_path / "log").unlink()
+        stderr_to(file.fileno())
+        with copied_log(run, BEGAN):
+            os.write(2, b"epoch 1\n")
+    assert list(run.list("logs/")) == []
+
+
 def test_a_long_log_keeps_its_end(tmp_path, stderr_to, monkeypatch):
     monkeypatch.setattr("srgan.training.job_log._MOST_BYTES", 10)
     run = open_storage(str(tmp_path / "run"))
