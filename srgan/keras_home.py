@@ -4,6 +4,9 @@ import os
 
 _VARIABLE = "KERAS_HOME"
 
+# The user's own folder, for this process's children and for itself, started anew.
+_OWN = "SRGAN_KERAS_HOME"
+
 # Keras finds no settings there and can leave none, on any node and for any user.
 _NOWHERE = os.devnull
 
@@ -16,6 +19,6 @@ def hide_settings() -> str:
     Returns:
         The user's own folder of Keras, for downloads.
     """
-    found = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = _NOWHERE
-    return found if found and found != _NOWHERE else os.path.expanduser("~/.keras")
+    own = os.environ.get(_OWN) or os.environ.get(_VARIABLE) or os.path.expanduser("~/.keras")
+    os.environ |= {_OWN: own, _VARIABLE: _NOWHERE}
+    return own

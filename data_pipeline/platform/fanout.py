@@ -36,7 +36,7 @@ _PATIENCE_SECONDS = 300
 
 # A resource of nodes without GPUs, one for each CPU: cluster.yaml and deploy/kubernetes give it.
 # Where a cluster has it, tasks ask for it, and their queue starts no GPU node.
-_CPU_NODES = "cpu_node"
+CPU_NODES = "cpu_node"
 
 _log = logging.getLogger(__name__)
 
@@ -82,10 +82,16 @@ def as_task(function: Callable[..., Any], *, cpus: int = 1) -> Callable[..., Any
     remote = task(run)
 
     def submit(*values: Any) -> Any:
-        nodes = {_CPU_NODES: cpus} if _CPU_NODES in ray.cluster_resources() else {}
+        nodes = {CPU_NODES: cpus} if CPU_NODES in ray.cluster_resources() else {}
         return remote.options(resources=nodes).remote(*values)
 
     return submit
+
+
+def largest_node() -> int:
+    """CPU cores of the largest node that tasks go to now."""
+    kind = CPU_NODES if CPU_NODES in ray.cluster_resources() else "CPU"
+    return int(max(node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]))
 
 
 def fan_out_unordered(
@@ -122,7 +128,7 @@ def fan_out_unordered(
         in_a_row = 0
         while True:
             there = ray.cluster_resources()
-            slots = there.get(_CPU_NODES, there.get("CPU", 1)) / cpus
+            slots = there.get(CPU_NODES, there.get("CPU", 1)) / cpus
             room = max(2, int(_QUEUED_PER_SLOT * slots))
             if in_a_row < _HOPELESS * room:
                 for number, values in islice(waiting, max(0, room - len(pending))):

@@ -63,11 +63,19 @@ def _own_folder(root: Path, name: str) -> Path:
     own = root / name
     own.mkdir(parents=True, exist_ok=True)
     if own.stat().st_uid != os.geteuid():
-        own = root / f"user-{os.geteuid()}" / name
-        own.mkdir(parents=True, exist_ok=True)
+        own = _private(root / f"user-{os.geteuid()}") / name
+        own.mkdir(exist_ok=True)
     if not os.access(own, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return own
+
+
+def _private(folder: Path) -> Path:
+    """Makes a folder for this user alone. Raises OSError, also if another user has made it."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return folder
 
 
 def _spare_root() -> Path:
@@ -82,10 +90,7 @@ def _spare_folder(name: str) -> Path:
     """
     root = _spare_root()
     try:
-        root.mkdir(mode=0o700, exist_ok=True)
-        if root.lstat().st_uid != os.geteuid():
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        (root / name).mkdir(exist_ok=True)
+        (_private(root) / name).mkdir(exist_ok=True)
     except OSError as error:
         raise _unusable(root / name, error) from error
     return root / name

@@ -15,11 +15,11 @@ import sys
 import time
 from datetime import datetime, timezone
 from http.client import HTTPConnection, HTTPException
-from typing import Any
 from urllib.parse import urlsplit
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 _SECONDS_TO_ANSWER = 2.0
+_NOTICE_SECONDS = 120
 _FOUND, _NOT_FOUND = 200, 404
 
 
@@ -33,25 +33,29 @@ def main() -> None:
     print(f"EC2's notice: {notice}", flush=True)
     # Without this Ray would start a cluster of its own where it finds none.
     os.environ["RAY_ADDRESS"] = "auto"
-    while subprocess.run(drain_command(json.loads(notice), _now()), check=False).returncode:  # noqa: S603
+    while subprocess.run(drain_command(notice, _now()), check=False).returncode:  # noqa: S603
         print("Ray does not accept it: trying again", file=sys.stderr, flush=True)
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def drain_command(notice: dict[str, Any], now: datetime) -> list[str]:
+def drain_command(notice: str, now: datetime) -> list[str]:
     """The command that tells Ray: the node is this one.
 
     Args:
-        notice: EC2's, as {"action": "terminate", "time": "2026-01-02T03:04:05Z"}.
+        notice: EC2's, as {"action": "terminate", "time": "2026-01-02T03:04:05Z"}. Of one that does
+            not say when, the end is in two minutes.
         now: The time, with its zone.
     """
-    end = datetime.strptime(notice["time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-    seconds = max(0, int((end - now).total_seconds()))
+    try:
+        end = datetime.fromisoformat(json.loads(notice)["time"].replace("Z", "+00:00"))
+        seconds = max(0, int((end - now).total_seconds()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        seconds = _NOTICE_SECONDS
     return [
         "ray",
         "drain-node",
         "--reason=DRAIN_NODE_REASON_PREEMPTION",
-        f"--reason-message=EC2 will {notice['action']} this spot instance at {notice['time']}",
+        f"--reason-message=EC2 will take this spot instance away: {notice}",
         f"--deadline-remaining-seconds={seconds}",
     ]
 

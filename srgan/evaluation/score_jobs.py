@@ -15,6 +15,7 @@ from data_pipeline.platform.fanout import (
     TaskFailedError,
     as_task,
     fan_out_unordered,
+    largest_node,
 )
 from data_pipeline.platform.storage import Storage
 from srgan.evaluation.benchmark import Benchmark
@@ -184,8 +185,7 @@ def _write(
 
 def _cpus() -> int:
     """Cores of a task with a network on the CPU."""
-    cpus = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    return max(1, min(_CPUS, int(cpus)))
+    return max(1, min(_CPUS, largest_node()))
 
 
 def _summary(messages: Iterable[str]) -> str:

@@ -11,9 +11,11 @@ from ray.autoscaler.v2.schema import AutoscalerInstance
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
 
+from data_pipeline.platform.fanout import CPU_NODES
+
 # What a training worker and a task of prepare ask for.
 TRAINING_WORKER = {"CPU": 1, "GPU": 1}
-CPU_TASK = {"CPU": 1, "cpu_node": 1}
+CPU_TASK = {"CPU": 1, CPU_NODES: 1}
 
 
 def launched(

@@ -373,6 +373,12 @@ def test_a_shells_settings_of_keras_and_ray_change_nothing(tmp_path):
     )
     assert done.stdout == f"tensorflow channels_last float32 1e-07 True True {folder}\n", done
     assert os.listdir(folder) == ["keras.json"]
+    # The user's folder for downloads is the same in a process that such a process starts.
+    child = "import subprocess, sys, srgan; print(srgan.KERAS_FOLDER, flush=True);" + (
+        "sys.argv[1:] and subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    )
+    done = python(child, child, KERAS_HOME=str(folder))
+    assert done.stdout == f"{folder}\n{folder}\n", done
 
 
 def test_file_names_are_utf8_in_any_locale(tmp_path):
@@ -390,7 +396,13 @@ def test_file_names_are_utf8_in_any_locale(tmp_path):
 
 def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Runs a file, or code, beside this process, whose own settings it does not inherit."""
-    inherited = ("KERAS_HOME", "KERAS_BACKEND", "RAY_TRAIN_V2_ENABLED", "TF_USE_LEGACY_KERAS")
+    inherited = (
+        "KERAS_HOME",
+        "SRGAN_KERAS_HOME",
+        "KERAS_BACKEND",
+        "RAY_TRAIN_V2_ENABLED",
+        "TF_USE_LEGACY_KERAS",
+    )
     rest = {name: value for name, value in os.environ.items() if name not in inherited}
     begin = (code,) if code.endswith(".py") else ("-c", code)
     return subprocess.run(

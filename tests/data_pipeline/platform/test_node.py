@@ -35,14 +35,19 @@ def spare(tmp_path, monkeypatch) -> Path:
     return tmp_path / "tmp" / f"srgan-{os.geteuid()}"
 
 
-def test_a_second_user_has_folders_of_their_own(cache, monkeypatch):
-    assert node_folder("locks") == cache / "locks"
-    second = os.geteuid() + 1
-    monkeypatch.setattr(os, "geteuid", lambda: second)
-    assert node_folder("locks") == cache / f"user-{second}" / "locks"
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_second_user_has_folders_of_their_own(cache):
+    node_folder("locks")
+    os.chown(cache / "locks", 4242, 4242)
+    own = cache / f"user-{os.geteuid()}"
+    assert node_folder("locks") == own / "locks"
+    assert own.stat().st_mode & 0o777 == 0o700
     with node_lock("x"):
-        assert (cache / f"user-{second}" / "locks" / "x").exists()
+        assert (own / "locks" / "x").exists()
     assert not list((cache / "locks").iterdir())
+    os.chown(own, 4242, 4242)  # shards in it would be another user's
+    with pytest.raises(UserError, match=r"locks: cannot be made or written .*; set SRGAN_CACHE"):
+        node_folder("locks")
 
 
 @pytest.mark.parametrize("home", [None, "/proc"])  # nobody, root included, can write to /proc
