@@ -162,7 +162,7 @@ NFC, NFD = "\u00e9", "e\u0301"
     ],
 )
 def test_no_lr_file_is_taken_by_guess(tmp_path, hr, lr, message, monkeypatch):
-    monkeypatch.setattr("data_pipeline.prepare.listing._refuse_mixtures", lambda *_: None)
+    monkeypatch.setattr("data_pipeline.prepare.sources.refuse_mixtures", lambda *_: None)
     touch(tmp_path / "hr", *(f"{name}.png" for name in hr))
     touch(tmp_path / "lr", *(f"{name}.png" for name in lr))
     with pytest.raises(UserError, match=message):
