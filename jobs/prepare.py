@@ -12,7 +12,7 @@ from data_pipeline.platform.storage import LocalStorage, open_file, open_storage
 from data_pipeline.prepare.build import prepare
 from data_pipeline.prepare.describe import agreement, contact_sheet, sample_pairs, summary
 from data_pipeline.prepare.sources import DIV2K, SAMPLES, canonical_uri
-from data_pipeline.prepare.verify import verify
+from data_pipeline.prepare.verify import verify, verify_sources
 from data_pipeline.shards import ShardFormat
 from jobs.command import Parser, run
 
@@ -82,6 +82,9 @@ def main() -> None:
     args = parser.parse_args()
     if sum(map(bool, (args.source and not args.verify, args.verify, args.describe))) != 1:
         parser.error("pass one of --source, --verify and --describe")
+    for option in ("valid_source", "lr_source", "valid_lr_source", "mirror"):
+        if getattr(args, option) and not args.source:
+            parser.error(f"--{option.replace('_', '-')} goes with --source")
     if args.verify:
         _verify(args)
     elif args.describe:
@@ -98,10 +101,10 @@ def _verify(args: argparse.Namespace) -> None:
         for name in ("source", "valid_source", "lr_source", "valid_lr_source")
         if (uri := getattr(args, name))
     }
-    manifest = verify(args.verify, sources if args.source else None, mirror=args.mirror)
+    if sources:
+        print(f"{args.source}: {verify_sources(args.verify, sources, mirror=args.mirror)}")
+    manifest = verify(args.verify)
     print(f"{args.verify}: all {len(manifest.records)} parts are what the manifest says")
-    if args.source:
-        print(f"{args.source}: every file is what the data set was made of")
     _print_next(args.verify, manifest)
 
 

@@ -14,7 +14,6 @@ from data_pipeline.manifest import (
     FORMAT_VERSION,
     DataSettings,
     Manifest,
-    PartRecord,
     ShardRecord,
     ValidRecord,
 )
@@ -25,14 +24,12 @@ from data_pipeline.platform.storage.archive import ZipStorage
 from data_pipeline.platform.storage.memory import MemoryStorage
 from data_pipeline.prepare.listing import SourceImage
 from data_pipeline.prepare.originals import open_sources
-from data_pipeline.prepare.parts import Part, build_part
+from data_pipeline.prepare.parts import Built, Part, build_part
 from data_pipeline.prepare.resume import DataFolder
 from data_pipeline.prepare.sources import DIV2K, SAMPLES, Source
 
 # Encoded image bytes per shard: about one DIV2K image, some 30 MB of raw patches.
 _SHARD_SOURCE_BYTES = 4 << 20
-
-_SHOWN_DOUBTS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -61,16 +58,15 @@ def prepare(settings: DataSettings, out_uri: str, *, mirror: str | None = None) 
     if manifest := data.finished():
         _log.info("%s: already complete, nothing to do (%s)", storage.uri, data.compared)
         return manifest
-    records = data.begin()
-    if records:
-        _log.info("%s: %d of %d parts are done already", storage.uri, len(records), len(parts))
-    records |= _build([part for part in parts if part.name not in records], settings, storage)
-    built = [records[part.name] for part in parts]
+    done = data.begin()
+    if done:
+        _log.info("%s: %d of %d parts are done already", storage.uri, len(done), len(parts))
+    records = [one.record for one in _build(parts, done, settings, storage)]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         settings=settings,
-        shards=tuple(record for record in built if isinstance(record, ShardRecord)),
-        valid=tuple(record for record in built if isinstance(record, ValidRecord)),
+        shards=tuple(record for record in records if isinstance(record, ShardRecord)),
+        valid=tuple(record for record in records if isinstance(record, ValidRecord)),
     )
     _refuse_leaks(manifest)
     data.finish(manifest)
@@ -130,33 +126,38 @@ def _plan(train: Source, valid: Source | None) -> list[Part]:
 
 
 def _build(
-    parts: Sequence[Part], settings: DataSettings, storage: Storage
-) -> dict[str, PartRecord]:
-    """Builds parts on Ray. Raises the first error after all were tried.
+    parts: Sequence[Part], done: dict[str, Built], settings: DataSettings, storage: Storage
+) -> list[Built]:
+    """Builds the parts that are not done yet on Ray; tells the doubts about all of them.
 
     Returns:
-        The records by the part's name.
+        All parts, in order.
+
+    Raises:
+        UserError, JobFailedError: The first error after all were tried.
     """
-    records: dict[str, PartRecord] = {}
+    left = [part for part in parts if part.name not in done]
+    arguments = ((_portable_part(part), settings, storage) for part in left)
+    results = fan_out(build_part, arguments, total=len(left), label="prepare", unit="parts")
+    found = {**done, **dict(zip((part.name for part in left), results, strict=True))}
+    built: list[Built] = []
     problems: list[str] = []
     failures: list[str] = []
-    doubts: list[str] = []
-    arguments = ((_portable_part(part), settings, storage) for part in parts)
-    results = fan_out(build_part, arguments, total=len(parts), label="prepare", unit="parts")
-    for part, result in zip(parts, results, strict=True):
+    for part in parts:
+        result = found[part.name]
         if isinstance(result, UserError):
             problems.extend(result.problems)
         elif isinstance(result, TaskFailedError):
             images = ", ".join(image.hr.key for image in part.source.images)
             failures.append(f"{storage.uri}/{part.name} (from {images}): {result}")
         else:
-            records[part.name] = result.record
-            doubts += result.doubts
+            built.append(result)
+    doubts = [doubt for one in built for doubt in one.doubts]
+    for doubt in doubts:
+        _log.warning("%s", doubt)
     if doubts:
         _log.warning(
-            "%d LR file(s) may not be of their HR image: %s; look at them with --describe",
-            len(doubts),
-            "; ".join(doubts[:_SHOWN_DOUBTS]),
+            "%d LR file(s) may not be of their HR image; look at them with --describe", len(doubts)
         )
     for line in (*problems, *failures)[1:]:
         _log.error("%s", line)
@@ -166,7 +167,7 @@ def _build(
         raise UserError(f"{problems[0]}{suffix}; fix that and run it again")
     if failures:
         raise JobFailedError(f"{failures[0]}{suffix}; run it again to go on")
-    return records
+    return built
 
 
 def _portable_part(part: Part) -> Part:

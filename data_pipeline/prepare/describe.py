@@ -3,12 +3,12 @@
 import math
 import statistics
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import numpy as np
 
 from data_pipeline.images import Image, encode_png
-from data_pipeline.imresize import enlarge_nearest
+from data_pipeline.imresize import Kernel, enlarge_nearest
 from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import DataSettings, Manifest, stored_files
 from data_pipeline.pairs import lr_psnr
@@ -66,13 +66,24 @@ def sample_pairs(storage: Storage, manifest: Manifest, *, seed: int = 0) -> list
 
 
 def agreement(pairs: Sequence[Pair], settings: DataSettings) -> str:
-    """A line that says how near LR is to the downscaled HR."""
-    found = [lr_psnr(hr, lr, settings.scale, settings.kernel) for hr, lr in pairs]
-    if math.isinf(min(found)):
-        return f"LR of {len(found)} random pairs equals the downscaled HR"
+    """A line that says how near LR is to the downscaled HR.
+
+    HR is downscaled by the kernel that made LR; where LR files were given, by the one that comes
+    nearest to them.
+    """
+    found = {
+        kernel: [lr_psnr(hr, lr, settings.scale, kernel) for hr, lr in pairs]
+        for kernel in ([settings.train_kernel] if settings.train_kernel else get_args(Kernel))
+    }
+    kernel = max(found, key=lambda kernel: statistics.median(found[kernel]))
+    finite = [psnr for psnr in found[kernel] if math.isfinite(psnr)]
+    equal = len(pairs) - len(finite)
+    text = f"LR of {len(pairs)} random pairs against HR downscaled by the {kernel} kernel: "
+    if not finite:
+        return text + "equal"
+    more = f", {equal} are equal" if equal else ""
     return (
-        f"LR of {len(found)} random pairs against the downscaled HR: {min(found):.1f} dB at least, "
-        f"{statistics.median(found):.1f} in the middle"
+        text + f"{min(finite):.1f} dB at least, {statistics.median(finite):.1f} in the middle{more}"
     )
 
 

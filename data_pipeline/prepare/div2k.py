@@ -134,7 +134,7 @@ def _open(name: str, mirror: str | None) -> ReadableStorage | None:
         return ZipStorage(target, archive.folder)
     storage = open_storage(site)
     if storage.size(name) is None:
-        folder = open_storage(f"{storage.uri}/{archive.folder}")
+        folder = open_storage(f"{storage.uri}/{archive.folder}", follow_links=True)
         return folder if folder.list() else None
     if isinstance(storage, LocalStorage):
         target = storage.path(name)

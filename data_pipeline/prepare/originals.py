@@ -87,18 +87,23 @@ def replaced(files: Iterable[Original]) -> list[Original]:
     return [one for one, is_same in zip(files, same, strict=True) if not is_same]
 
 
-def compare_sources(manifest: Manifest, sources: Sequence[Source | None]) -> list[str]:
+class Comparison(NamedTuple):
+    """A data set against its sources: a line for every difference, and what was compared."""
+
+    differences: list[str]
+    compared: str
+
+
+def compare_sources(manifest: Manifest, sources: Sequence[Source | None]) -> Comparison:
     """Compares every file of the sources with the data set that was made of them.
 
     Args:
         manifest: The data set's.
         sources: The training and the validation source.
-
-    Returns:
-        A line for every difference.
     """
     lines: list[str] = []
     files: list[Original] = []
+    num_hr = num_lr = 0
     made = ([origin for shard in manifest.shards for origin in shard.images], manifest.valid)
     for source, split in zip(sources, made, strict=True):
         if source is None:
@@ -107,6 +112,8 @@ def compare_sources(manifest: Manifest, sources: Sequence[Source | None]) -> lis
         for image in source.images:
             if origin := known.pop(image.name, None):
                 files += originals(source, image, origin)
+                num_hr += 1
+                num_lr += origin.lr_source is not None
             else:
                 lines.append(f"{source.storage.uri}/{image.hr.key}: is not in the data set")
         lines += [f"{source.storage.uri}: no longer holds {name}" for name in known]
@@ -114,4 +121,8 @@ def compare_sources(manifest: Manifest, sources: Sequence[Source | None]) -> lis
         f"{one.storage.uri}/{one.file.key}: is not the file that the data set was made of"
         for one in replaced(files)
     ]
-    return lines
+    compared_lr = len(files) - num_hr
+    compared = f"{num_hr} HR and {compared_lr} LR files are what the data set was made of"
+    if left := num_lr - compared_lr:
+        compared += f"; {left} LR files were not compared: pass --lr-source or --valid-lr-source"
+    return Comparison(lines, compared)

@@ -3,6 +3,7 @@
 This is the body of prepare's Ray tasks. A part is whole under its final name, or it is not there.
 """
 
+import json
 import mmap
 from collections.abc import Iterator
 from fractions import Fraction
@@ -60,7 +61,7 @@ class Part(NamedTuple):
 
     @property
     def progress_key(self) -> str:
-        """Where the part's record lies until the manifest is written."""
+        """Where what was built is noted until the manifest is written."""
         # An image's name may be as long as a file system allows; ".json" is longer than ".png".
         name = self.name if self.is_shard else f"valid/{sha256_hex(self.name.encode())}"
         return f"{PROGRESS}{name}.json"
@@ -71,6 +72,18 @@ class Built(NamedTuple):
 
     record: PartRecord
     doubts: tuple[str, ...]
+
+    def to_bytes(self) -> bytes:
+        """As it is noted under `progress/`: the record and each doubt, a line of JSON each."""
+        lines = (self.record.model_dump_json(), *map(json.dumps, self.doubts))
+        return "\n".join(lines).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, part: Part) -> "Built":
+        """Reads what `to_bytes` wrote. Raises ValueError if it is damaged."""
+        record, *doubts = data.decode().split("\n")
+        kind: type[PartRecord] = ShardRecord if part.is_shard else ValidRecord
+        return cls(kind.model_validate_json(record), tuple(map(json.loads, doubts)))
 
 
 class UnusableImagesError(UserError):
@@ -108,7 +121,7 @@ class _ShardPairs:
 
 
 def build_part(part: Part, settings: DataSettings, storage: Storage) -> Built:
-    """Builds a part and stores its record under `progress/`.
+    """Builds a part and notes it under `progress/`.
 
     Args:
         part: The part.
@@ -122,7 +135,7 @@ def build_part(part: Part, settings: DataSettings, storage: Storage) -> Built:
     cv2.setNumThreads(1)  # Ray runs one task per core
     build = _build_shard if part.is_shard else _build_valid
     built = build(part, settings, storage)
-    storage.write(part.progress_key, built.record.model_dump_json().encode())
+    storage.write(part.progress_key, built.to_bytes())
     return built
 
 
@@ -235,7 +248,8 @@ def _load_pair(
     origin = OriginRecord(
         name=image.name, source=hr_file, lr_source=lr_file, height=height, width=width
     )
-    return _Pair(origin, hr, lr, doubt and f"{lr_where} is {doubt}")
+    doubt = doubt and f"{lr_where}: may not be the LR of {where}, it is {doubt}"
+    return _Pair(origin, hr, lr, doubt)
 
 
 def _load(storage: ReadableStorage, file: StoredObject) -> tuple[SourceFile, Image]:

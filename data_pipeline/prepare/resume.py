@@ -13,14 +13,13 @@ from data_pipeline.manifest import (
     Manifest,
     PartRecord,
     ShardRecord,
-    ValidRecord,
     read_manifest,
     stored_files,
 )
 from data_pipeline.platform.errors import UserError, differences
 from data_pipeline.platform.storage import Storage, StoredObject, in_threads
 from data_pipeline.prepare.originals import Original, originals, origins, replaced
-from data_pipeline.prepare.parts import PROGRESS, Part
+from data_pipeline.prepare.parts import PROGRESS, Built, Part
 
 _SETTINGS_KEY = PROGRESS + "settings.json"
 
@@ -75,11 +74,11 @@ class DataFolder:
         self._clean_up()
         return self._manifest
 
-    def begin(self) -> dict[str, PartRecord]:
+    def begin(self) -> dict[str, Built]:
         """Stores the settings; removes what killed writers and other settings left.
 
         Returns:
-            Records of the parts that need not be built again, by the part's name.
+            The parts that need not be built again, by name.
 
         Raises:
             UserError: If another build begins at the same moment with other settings.
@@ -89,28 +88,28 @@ class DataFolder:
         if begun != self._settings:
             self._store_settings(replace=begun is not None)
             self._delete(key for key in self._progress() if key != _SETTINGS_KEY)
-        records: Sequence[PartRecord | None]
+        built: Sequence[Built | None]
         if self._manifest:
-            records = self._manifest.records
+            built = [Built(record, ()) for record in self._manifest.records]
         elif begun == self._settings:
-            records = in_threads(self._progress_record, self._parts)
+            built = in_threads(self._noted, self._parts)
         else:
             return {}
         kept = [
-            (part, record)
-            for part, record in zip(self._parts, records, strict=True)
-            if record and _inputs(record) == _part_inputs(part) and self._has_files_of(record)
+            (part, one)
+            for part, one in zip(self._parts, built, strict=True)
+            if one and _inputs(one.record) == _part_inputs(part) and self._has_files_of(one.record)
         ]
         newer = [
-            one
-            for part, record in kept
-            for one in _originals(part, record)
-            if one.may_be_newer(self._built(record))
+            file
+            for part, one in kept
+            for file in _originals(part, one.record)
+            if file.may_be_newer(self._built(one.record))
         ]
-        changed = {one.image for one in replaced(newer)}
+        changed = {file.image for file in replaced(newer)}
         return {
-            part.name: record
-            for part, record in kept
+            part.name: one
+            for part, one in kept
             if changed.isdisjoint(image.name for image in part.source.images)
         }
 
@@ -125,7 +124,7 @@ class DataFolder:
         if not self._has_files_of(*manifest.records):
             raise UserError(
                 f"{self._storage.uri}: what the workers wrote is not there; on a cluster pass a "
-                "folder that all nodes share, or s3://"
+                "folder that all nodes share, or s3://; folders in it must not be links"
             )
         # An earlier attempt may have had other images.
         made = [key for key in self._stored if key.startswith(("train/", "valid/"))]
@@ -168,6 +167,12 @@ class DataFolder:
             )
 
     def _refuse_other_images(self, manifest: Manifest) -> None:
+        if names := _names_that_changed(manifest, self._parts):
+            raise UserError(
+                f"{self._storage.uri}: the source's list of images is another one now ({names}): "
+                "files came or went, or a newer version of this program reads other files; choose "
+                "another --out"
+            )
         made_of = [_inputs(record) for record in manifest.records]
         now = [_part_inputs(part) for part in self._parts]
         changed = sorted(one[0] for one in {*chain(*made_of)} ^ {*chain(*now)})
@@ -213,15 +218,14 @@ class DataFolder:
         except FileExistsError:
             self._refuse_other_settings(self._begun_settings())
 
-    def _progress_record(self, part: Part) -> PartRecord | None:
+    def _noted(self, part: Part) -> Built | None:
         if part.progress_key not in self._stored:
             return None
-        kind: type[PartRecord] = ShardRecord if part.is_shard else ValidRecord
         try:
-            return kind.model_validate_json(self._storage.read(part.progress_key))
+            return Built.from_bytes(self._storage.read(part.progress_key), part)
         except FileNotFoundError:  # another command has finished meanwhile
             return None
-        except ValidationError:
+        except ValueError:
             uri = self._storage.uri
             _log.warning("%s/%s: is damaged; the part is built again", uri, part.progress_key)
             return None
@@ -251,6 +255,19 @@ def _part_inputs(part: Part) -> list[_Input]:
         (image.name, image.hr.size, image.lr.size if image.lr else 0)
         for image in part.source.images
     ]
+
+
+def _names_that_changed(manifest: Manifest, parts: Sequence[Part]) -> str:
+    """One image that came and one that went, as in `+ a.webp, - b`; empty where there are none."""
+    made = {
+        (isinstance(record, ShardRecord), image.name)
+        for record in manifest.records
+        for image in origins(record)
+    }
+    now = {(part.is_shard, one.name): one.hr.key for part in parts for one in part.source.images}
+    came = sorted(f"+ {key}" for image, key in now.items() if image not in made)
+    gone = sorted(f"- {name}" for _, name in made - now.keys())
+    return ", ".join(came[:1] + gone[:1])
 
 
 def _originals(part: Part, record: PartRecord) -> Iterator[Original]:

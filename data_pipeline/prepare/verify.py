@@ -1,4 +1,4 @@
-"""Checks every byte of a data set, and of its sources if wanted, against its manifest."""
+"""Checks every byte of a data set, and of its sources, against its manifest."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,37 @@ from data_pipeline.prepare.originals import compare_sources, open_sources
 _log = logging.getLogger(__name__)
 
 
-def verify(
-    data_uri: str, sources: Mapping[str, str] | None = None, *, mirror: str | None = None
-) -> Manifest:
-    """Reads all files of a data set again, on all cores of the cluster; its sources too if wanted.
+def verify_sources(data_uri: str, sources: Mapping[str, str], *, mirror: str | None = None) -> str:
+    """Reads all files of a data set's sources, and compares them with its manifest.
 
     Args:
         data_uri: DATA.
         sources: Where the sources lie now, by the names of DataSettings; those that are not named
-            lie where the manifest says. None leaves the sources out.
+            lie where the manifest says.
         mirror: Where DIV2K's archives or images are, instead of the official site.
+
+    Returns:
+        What was compared, in words.
+
+    Raises:
+        UserError: Naming a file that is not what the data set was made of; all are in the log.
+    """
+    storage = open_storage(data_uri)
+    manifest = require_manifest(storage)
+    settings = manifest.settings.model_copy(update=dict(sources))
+    found = compare_sources(manifest, open_sources(settings, mirror))
+    _refuse(
+        found.differences,
+        f"put back the files that {storage.uri} was made of, or prepare into another --out",
+    )
+    return found.compared
+
+
+def verify(data_uri: str) -> Manifest:
+    """Reads all files of a data set again, on all cores of the cluster.
+
+    Args:
+        data_uri: DATA.
 
     Returns:
         The manifest, if every file is what it says.
@@ -40,12 +61,6 @@ def verify(
     """
     storage = open_storage(data_uri)
     manifest = require_manifest(storage)
-    if sources is not None:
-        settings = manifest.settings.model_copy(update=dict(sources))
-        _refuse(
-            compare_sources(manifest, open_sources(settings, mirror)),
-            f"put back the files that {storage.uri} was made of, or prepare into another --out",
-        )
     records = manifest.records
     arguments = ((storage, record) for record in records)
     results = fan_out(check_part, arguments, total=len(records), label="verify", unit="parts")

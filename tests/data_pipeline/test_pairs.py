@@ -25,12 +25,15 @@ GREY = NOISE[:, :, :1]
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_hr_loses_the_rest_of_a_side(scale):
-    lr = NOISE[: 130 // scale, : 131 // scale]
-    hr, same = fit_pair(NOISE, lr, scale, "lr.png")
+@pytest.mark.parametrize("round_up", [0, 1])
+def test_hr_loses_the_rest_of_a_side_and_lr_its_pixel(scale, round_up):
+    """MATLAB's imresize makes 33 pixels of 130 at x4."""
+    lr = NOISE[: 130 // scale + (round_up and 130 % scale > 0), : 131 // scale + round_up]
+    assert round_up == 0 or lr.shape == lr_of(NOISE, scale).shape
+    hr, found = fit_pair(NOISE, lr, scale, "lr.png")
     height, width = 130 - 130 % scale, 131 - 131 % scale
     np.testing.assert_array_equal(hr, NOISE[:height, :width])
-    assert same is lr
+    np.testing.assert_array_equal(found, NOISE[: height // scale, : width // scale])
 
 
 def test_grey_and_rgb_meet_where_nothing_is_lost():
@@ -47,7 +50,8 @@ def test_grey_and_rgb_meet_where_nothing_is_lost():
     ("hr", "lr", "message"),
     [
         (GREY, NOISE[:32, :32], r"is grey, lr\.png has colours; store both alike"),
-        (NOISE, NOISE[:33, :32], r"\(131x130, RGB\) is not 4 times lr\.png \(32x33, RGB\).*32x32"),
+        (NOISE, NOISE[:34, :32], r"\(131x130, RGB\) is not 4 times lr\.png \(32x34, RGB\).*32x32"),
+        (NOISE[:128], NOISE[:33, :32], r"\(131x128, RGB\) is not 4 times lr\.png \(32x33, RGB\)"),
         (NOISE, GREY[:32, :31], r"\(131x130, RGB\) is not 4 times lr\.png \(31x32, RGB\)"),
         (NOISE[:3], NOISE[:1, :32], r"\(131x3, RGB\) is not 4 times"),
     ],
@@ -114,6 +118,17 @@ def test_lr_of_another_picture_raises_doubt_also_if_both_are_dark():
             assert (doubt_about(hr, lr) is None) == (one == other)
             dark = doubt_about(hr // 4, lr // 4)
             assert (dark is None) == (one == other)
+
+
+@pytest.mark.parametrize("period", [3, 5, 6])
+@pytest.mark.parametrize("kernel", ["matlab", "opencv"])
+def test_exact_lr_of_lines_of_one_pixel_raises_no_doubt(period, kernel):
+    """The mean of each square is far from what a kernel makes of them."""
+    hr = np.full((240, 240, 3), 255, np.uint8)
+    hr[::period] = 0
+    lr = imresize(hr, Fraction(1, 4), kernel)
+    assert doubt_about(hr, lr) is None
+    assert doubt_about(hr, 255 - lr) is not None
 
 
 def test_flat_pictures():

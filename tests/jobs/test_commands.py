@@ -304,6 +304,23 @@ def test_prepare_lr_options_that_do_not_go_together(command, tmp_path, photos):
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("mode", ["--verify", "--describe"])
+@pytest.mark.parametrize(
+    "option", ["--valid-source", "--lr-source", "--valid-lr-source", "--mirror"]
+)
+def test_prepare_options_that_need_a_source(command, small_data, photos, mode, option):
+    result = command(prepare, mode, small_data, option, photos)
+    assert_refused(result, f"{option} goes with --source")
+
+
+@pytest.mark.usefixtures("ray_local")
+def test_verify_says_which_source_files_it_compared(command, small_data, photos):
+    done = command(prepare, "--verify", small_data, "--source", photos)
+    assert done.code == 0
+    first = f"{photos}: 9 HR and 0 LR files are what the data set was made of"
+    assert done.out.startswith(f"{first}\n{small_data}: all 4 parts")
+
+
 def test_describe_prints_the_counts_and_draws_pairs(command, tmp_path, monkeypatch, small_data):
     picture = tmp_path / "new" / "pairs.png"
     done = command(prepare, "--describe", small_data, "--out", picture)

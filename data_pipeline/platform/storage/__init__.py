@@ -34,11 +34,12 @@ __all__ = [
 ]
 
 
-def open_storage(uri: str) -> Storage:
+def open_storage(uri: str, *, follow_links: bool = False) -> Storage:
     """Opens the storage that a URI names; creates nothing and calls no server.
 
     Args:
         uri: A local path, a file:// URI, or s3://bucket/prefix. Relative paths are made absolute.
+        follow_links: Whether the listing of a local folder enters linked folders; for sources.
 
     Raises:
         UserError: If the scheme is not supported, the bucket has no name or the path is a file.
@@ -57,7 +58,7 @@ def open_storage(uri: str) -> Storage:
     root = Path(os.path.abspath(Path(rest if separator else uri).expanduser()))  # without ".."
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; pass a folder")
-    return LocalStorage(root)
+    return LocalStorage(root, follow_links=follow_links)
 
 
 def read_many(storage: ReadableStorage, keys: Sequence[str]) -> dict[str, bytes]:

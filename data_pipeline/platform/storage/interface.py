@@ -25,7 +25,8 @@ class StoredObject(NamedTuple):
         key: Its key below the storage's root.
         size: In bytes.
         changed: When its content may have changed last, in seconds since 1970 by the storage's
-            clock; no program can set it back. Minus infinity in an archive.
+            clock; no program can set it back. In a source folder the links and folders on the way
+            to it count too (`files_below`). Minus infinity in an archive.
     """
 
     key: str

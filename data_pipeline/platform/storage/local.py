@@ -1,7 +1,6 @@
 """Objects as files of a folder."""
 
 import errno
-import logging
 import os
 import shutil
 import stat
@@ -17,39 +16,35 @@ from data_pipeline.platform.storage.interface import (
     StoredObject,
     UnusableStorageError,
 )
+from data_pipeline.platform.storage.walk import files_below
 
 _PARTIAL = ".partial"
 _BLOCK = 1 << 20
 _ATTEMPTS = 100
 
-_log = logging.getLogger(__name__)
-
 
 class LocalStorage:
-    """A folder on a local or shared file system."""
+    """A folder on a local or shared file system.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    Args:
+        root: The folder.
+        follow_links: Whether `list` enters linked folders, as a source needs; see `files_below`.
+            DATA and RUN do not: what lies beyond a link is not theirs to delete.
+    """
+
+    def __init__(self, root: Path, *, follow_links: bool = False) -> None:
+        self._root, self._follow_links = root, follow_links
         self.uri = str(root)
 
     def list(self, prefix: str = "") -> list[StoredObject]:
-        """See Storage. Follows links."""
-        found = []
+        """See Storage."""
         folder = self._root / prefix.rpartition("/")[0]
-        for path in _files_below(folder):
-            key = path.relative_to(self._root).as_posix()
-            if key.startswith(prefix) and not _is_partial(path.name):
-                try:
-                    status, link = path.stat(), path.lstat()
-                except (FileNotFoundError, NotADirectoryError):  # gone meanwhile, or a broken link
-                    status = None
-                if status is not None and stat.S_ISREG(status.st_mode):
-                    # A program can set mtime back, as `cp -p` does, but not ctime.
-                    changed = max(status.st_ctime, link.st_ctime)
-                    found.append(StoredObject(key, status.st_size, changed))
-                elif path.is_symlink():
-                    _log.warning("%s: links to no file; it is left out", path)
-        return sorted(found)
+        found = (
+            StoredObject(path.relative_to(self._root).as_posix(), size, changed)
+            for path, size, changed in files_below(folder, follow_links=self._follow_links)
+            if not _is_partial(path.name)
+        )
+        return sorted(one for one in found if one.key.startswith(prefix))
 
     def size(self, key: str) -> int | None:
         """See Storage."""
@@ -151,24 +146,6 @@ class LocalStorage:
             remove_unlocked(path)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All that is no folder below a folder. A linked folder counts once, and not if it is below."""
-    root = os.path.realpath(folder)
-    linked: set[str] = set()
-    for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone, followlinks=True):
-        real = os.path.realpath(parent)
-        is_inside = real == root or real.startswith(f"{root}/")
-        if parent != str(folder) and (
-            real in linked or (is_inside and real != f"{root}{parent[len(str(folder)) :]}")
-        ):
-            folders.clear()  # its files are in the list, or it is a loop of links
-            continue
-        if not is_inside:
-            linked.add(real)
-        folders.sort()
-        yield from (Path(parent, name) for name in names)
-
-
 def _new_partial(final: Path) -> tuple[int, Path]:
     """A new locked file. Another process may remove the folder while it is still empty."""
     for _ in range(_ATTEMPTS):
@@ -176,12 +153,6 @@ def _new_partial(final: Path) -> tuple[int, Path]:
             final.parent.mkdir(parents=True, exist_ok=True)
             return locked_file(final.parent, ".", _PARTIAL)  # short: names may be long
     raise FileNotFoundError(errno.ENOENT, "the folder vanishes", str(final.parent))
-
-
-def _raise_unless_gone(error: OSError) -> None:
-    """An unreadable folder must not look like an empty one."""
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise UserError(f"{error.filename}: does not read: {error.strerror}; fix that") from error
 
 
 def _is_partial(name: str) -> bool:

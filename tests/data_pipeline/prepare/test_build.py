@@ -12,13 +12,13 @@ import pytest
 from data_pipeline.images import decode_image
 from data_pipeline.imresize import imresize
 from data_pipeline.loading.patch_set import PatchSet
-from data_pipeline.manifest import require_manifest
+from data_pipeline.manifest import DataSettings, require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import LocalStorage, open_storage
 from data_pipeline.prepare import originals
 from data_pipeline.prepare.build import _plan, prepare
 from data_pipeline.prepare.resume import DataFolder
-from data_pipeline.prepare.verify import verify
+from data_pipeline.prepare.verify import verify_sources
 from tests.conftest import data_settings, s3_client
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -181,7 +181,15 @@ def test_a_changed_source_is_refused_by_name(tmp_path, photos):
     shutil.copytree(photos, source)
     prepare(data_settings(source), str(tmp_path / "out"))
     shutil.copy(source / "camera.png", source / "camera2.png")
-    with pytest.raises(UserError, match=r"images have changed since \(camera2"):
+    (source / "coffee.jpg").unlink()
+    with pytest.raises(
+        UserError,
+        match=r"list of images is another one now \(\+ camera2\.png, - coffee\): files came or went"
+        ", or a newer version of this program reads other files; choose another --out",
+    ):
+        prepare(data_settings(source), str(tmp_path / "out"))
+    (source / "camera2.png").rename(source / "coffee.jpg")
+    with pytest.raises(UserError, match=r"images have changed since \(coffee\); choose another"):
         prepare(data_settings(source), str(tmp_path / "out"))
 
 
@@ -223,8 +231,31 @@ def link_to_another(path: Path) -> None:
     path.symlink_to(other)
 
 
+def older_folder(path: Path) -> Path:
+    """A folder with another file of the same name and size, which is older than DATA."""
+    return path.parent.with_name(f"older-{path.parent.name}")
+
+
+def move_an_older_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    older_folder(path).rename(path.parent)
+
+
+def link_to_an_older_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to(older_folder(path))
+
+
 @pytest.mark.parametrize(
-    "replace", [write, copy_an_older_file, move_an_older_file, link_to_another]
+    "replace",
+    [
+        write,
+        copy_an_older_file,
+        move_an_older_file,
+        link_to_another,
+        move_an_older_folder,
+        link_to_an_older_folder,
+    ],
 )
 @pytest.mark.parametrize("place", ["hr", "lr"])
 def test_another_image_of_the_same_name_and_size_is_noticed(
@@ -236,6 +267,9 @@ def test_another_image_of_the_same_name_and_size_is_noticed(
     hr = cv2.imread(str(photos / "rocket.png"))
     cv2.imwrite(str(tmp_path / "hr/a.bmp"), hr)
     cv2.imwrite(str(tmp_path / "lr/a.bmp"), hr[::4, ::4])
+    for path in (tmp_path / "hr/a.bmp", tmp_path / "lr/a.bmp"):
+        older_folder(path).mkdir()
+        (older_folder(path) / "a.bmp").write_bytes(other_content(path))
     settings = data_settings(tmp_path / "hr", lr_source=str(tmp_path / "lr"))
     prepare(settings, str(tmp_path / "out"))
     before = contents(tmp_path / "out")
@@ -243,7 +277,7 @@ def test_another_image_of_the_same_name_and_size_is_noticed(
     with pytest.raises(UserError, match=r"images have changed since \(a\); choose another --out"):
         prepare(settings, str(tmp_path / "out"))
     with pytest.raises(UserError, match=rf"{place}/a\.bmp: is not the file that the data set"):
-        verify(str(tmp_path / "out"), {})
+        verify_sources(str(tmp_path / "out"), {})
     assert contents(tmp_path / "out") == before
 
 
@@ -258,11 +292,13 @@ def test_another_image_of_the_same_name_and_size_in_a_bucket_is_noticed(
         (tmp_path / "src/a.bmp").write_bytes(data)
         manifest = prepare(data_settings(tmp_path / "src"), str(tmp_path / "out"))
         moved = data_settings(f"s3://{bucket}/photos")
-        assert originals.compare_sources(manifest, originals.open_sources(moved, None)) == []
+        found = originals.compare_sources(manifest, originals.open_sources(moved, None))
+        assert found == ([], "1 HR and 0 LR files are what the data set was made of")
         body = other_content(photos / "chelsea.bmp")
         s3_client(moto).put_object(Bucket=bucket, Key="photos/a.bmp", Body=body)
         s3_client(moto).put_object(Bucket=bucket, Key="photos/b.bmp", Body=body)
-        assert originals.compare_sources(manifest, originals.open_sources(moved, None)) == [
+        found = originals.compare_sources(manifest, originals.open_sources(moved, None))
+        assert found.differences == [
             f"s3://{bucket}/photos/b.bmp: is not in the data set",
             f"s3://{bucket}/photos/a.bmp: is not the file that the data set was made of",
         ]
@@ -314,17 +350,79 @@ def test_an_image_that_changed_while_other_parts_were_built_is_noticed(
 
 
 def test_the_sources_are_compared_whole(tmp_path, small_data, photos, valid_photos, caplog):
-    verify(str(small_data), {})
+    compared = "9 HR and 0 LR files are what the data set was made of"
+    assert verify_sources(str(small_data), {}) == compared
     moved = tmp_path / "moved"
     shutil.copytree(photos, moved)
-    verify(str(small_data), {"source": str(moved)})
+    assert verify_sources(str(small_data), {"source": str(moved)}) == compared
     shutil.copy(moved / "camera.png", moved / "extra.png")
     shutil.copy(moved / "camera.png", moved / "rocket.png")
     (moved / "coffee.jpg").unlink()
     with pytest.raises(UserError, match=r"extra\.png: is not in the data set \(and 2 more\)"):
-        verify(str(small_data), {"source": str(moved)})
+        verify_sources(str(small_data), {"source": str(moved)})
     assert f"{moved}: no longer holds coffee" in caplog.text
     assert f"{moved}/rocket.png: is not the file that the data set was made of" in caplog.text
+
+
+@pytest.fixture
+def doubtful(tmp_path, photos) -> DataSettings:
+    """Three images, of which the last two have LR of another picture."""
+    for name in ("hr", "lr"):
+        (tmp_path / name).mkdir()
+    names = ("astronaut", "rocket", "more/motorcycle")
+    images = [cv2.imread(str(photos / f"{name}.png"))[:96, :96] for name in names]
+    for name, hr, other in zip("abc", images, (0, 2, 1), strict=True):
+        cv2.imwrite(str(tmp_path / f"hr/{name}.png"), hr)
+        cv2.imwrite(str(tmp_path / f"lr/{name}.png"), imresize(images[other], 0.25))
+    return data_settings(tmp_path / "hr", lr_source=str(tmp_path / "lr"))
+
+
+def test_doubts_about_lr_are_told_also_after_a_kill(tiny_shards, tmp_path, doubtful, caplog):
+    """A killed build and its second start tell the same; the manifest does not hold doubts."""
+    manifest = prepare(doubtful, str(tmp_path / "whole"))
+    told = [line for line in caplog.messages if "may not be" in line]
+    hr, lr = tmp_path / "hr", tmp_path / "lr"
+    assert len(told) == 3
+    for name, line in zip("bc", told, strict=False):
+        start = f"{lr}/{name}.png: may not be the LR of {hr}/{name}.png, it is "
+        assert line.startswith(start)
+        assert line.endswith(" dB from the downscaled HR")
+    assert told[2].startswith("2 LR file(s) may not be of their HR image; ")
+    assert b"may not" not in (tmp_path / "whole/manifest.json").read_bytes()
+
+    whole = (hr / "c.png").read_bytes()
+    (hr / "c.png").write_bytes(whole[:-100])
+    with pytest.raises(UserError, match=r"c\.png"):
+        prepare(doubtful, str(tmp_path / "killed"))
+    (hr / "c.png").write_bytes(whole)
+    caplog.clear()
+    assert prepare(doubtful, str(tmp_path / "killed")) == manifest
+    assert [line for line in caplog.messages if "may not be" in line] == told
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_lr_that_was_not_compared_is_told(tmp_path, doubtful):
+    prepare(doubtful, str(tmp_path / "out"))
+    compared = "3 HR and 3 LR files are what the data set was made of"
+    assert verify_sources(str(tmp_path / "out"), {}) == compared
+    manifest = require_manifest(open_storage(str(tmp_path / "out")))
+    sources = originals.open_sources(doubtful.model_copy(update={"lr_source": None}), None)
+    found = originals.compare_sources(manifest, sources).compared
+    assert found.startswith(
+        "3 HR and 0 LR files are what the data set was made of; 3 LR files were"
+    )
+
+
+def test_nothing_beyond_a_link_in_data_is_removed(tiny_shards, tmp_path, photos):
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    prepare(data_settings(photos), str(out))
+    outside.mkdir()
+    (outside / "mine.arrow").write_bytes(b"1")
+    (out / "train/link").symlink_to(outside)
+    (out / "train/00000.arrow").unlink()
+    prepare(data_settings(photos), str(out))
+    assert (out / "train/00000.arrow").exists()
+    assert (outside / "mine.arrow").exists()
 
 
 @pytest.mark.parametrize("name", ["\u56fe" * 83, "n" * 251, "\U0001f5bc" * 62])
@@ -369,7 +467,9 @@ def test_an_image_that_moves_to_the_other_source_is_noticed(tmp_path, photos, va
     shutil.copytree(valid_photos, valid)
     prepare(data_settings(source, valid), str(out))
     shutil.move(source / "camera.png", valid / "camera.png")
-    with pytest.raises(UserError, match="images have changed since"):
+    with pytest.raises(
+        UserError, match=r"another one now \(\+ camera\.png, - camera\): files came"
+    ):
         prepare(data_settings(source, valid), str(out))
 
 

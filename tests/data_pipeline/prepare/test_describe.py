@@ -88,12 +88,23 @@ def test_few_patches_give_a_smaller_picture(tmp_path, patches, rows):
     assert blank == [number >= patches for number in range(3 * rows)]
 
 
-def test_lr_of_another_picture_is_seen_in_the_text(small_data):
+def test_the_text_says_how_near_lr_is_and_to_what(small_data):
     storage, manifest = opened(small_data)
     pairs = sample_pairs(storage, manifest)
+    text = "LR of 12 random pairs against HR downscaled by the {} kernel: "
     equal = agreement(pairs, manifest.settings)
-    assert equal == "LR of 12 random pairs equals the downscaled HR"
+    assert equal == text.format("matlab") + "equal"
     turned = [(hr, lr[::-1, ::-1]) for hr, lr in pairs]
-    text = agreement(turned, manifest.settings)
-    assert text.startswith("LR of 12 random pairs against the downscaled HR: ")
-    assert float(text.split(": ")[1].split()[0]) < 20
+    found = agreement(turned, manifest.settings)
+    least, middle = (float(part.split()[0]) for part in found.split(": ")[1].split(", "))
+    assert least < middle < 20
+    assert agreement([*turned[:5], *pairs[5:]], manifest.settings).endswith(
+        " in the middle, 7 are equal"
+    )
+    # LR files of unknown origin are compared by the kernel that they come nearest to.
+    given = manifest.settings.model_copy(update={"lr_source": "lr"})
+    made = [(hr, imresize(hr, 1 / SCALE, "opencv")) for hr, _ in pairs]
+    assert agreement(made, given) == text.format("opencv") + "equal"
+    assert agreement(pairs, given) == equal
+    assert agreement(made, manifest.settings).startswith(text.format("matlab"))
+    assert "equal" not in agreement(made, manifest.settings)

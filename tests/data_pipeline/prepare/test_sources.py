@@ -96,10 +96,38 @@ def test_links_are_followed_once(tmp_path, caplog):
     (source / "loop").symlink_to(source)
     (source / "e.png").symlink_to(outside / "b.png")
     (source / "broken.png").symlink_to(outside / "gone.png")
+    (source / "self.png").symlink_to("self.png")
     assert names(source) == ["a", "again/b", "again/deep/c", "e", "sub/d"]
-    assert "broken.png: links to no file; it is left out" in caplog.text
+    for name in ("broken.png", "self.png"):
+        assert f"{name}: links to no file; it is left out" in caplog.text
     (tmp_path / "link").symlink_to(source)
     assert names(tmp_path / "link") == names(source)
+
+
+@pytest.mark.parametrize(
+    ("files", "links", "expected"),
+    [
+        (["source/.store/a.png"], {"photos": ".store"}, ["photos/a"]),
+        (["source/.store/x/a.png"], {"photos": ".store/x"}, ["photos/a"]),
+        (["out/a.png"], {".cache": "../out", "photos": "../out"}, ["photos/a"]),
+        ([".out/a.png"], {"photos": "../.out"}, ["photos/a"]),
+        (["source/.store/a.png"], {"one": ".store", "two": ".store"}, ["one/a"]),
+        (
+            ["source/sub/.store/a.png"],
+            {"photos": "sub/.store", "sub/.x": "../photos"},
+            ["photos/a"],
+        ),
+        (["source/.store/a.png"], {".store/up": "..", "photos": ".store"}, ["photos/a"]),
+    ],
+)
+def test_hidden_is_the_name_in_the_source_not_that_of_a_links_target(
+    tmp_path, files, links, expected
+):
+    source = touch(tmp_path, *files) / "source"
+    source.mkdir(exist_ok=True)
+    for link, target in links.items():
+        (source / link).symlink_to(target)
+    assert names(source) == expected
 
 
 @pytest.mark.parametrize("name", ["\u00e9", "\ud55c\uad6d", "\u212b x"], ids=["e", "hangul", "a"])
@@ -121,6 +149,26 @@ def test_the_same_spelling_goes_before_another(tmp_path):
     assert [image.lr.key for image in source.images] == [image.hr.key for image in source.images]
 
 
+NFC, NFD = "\u00e9", "e\u0301"
+
+
+@pytest.mark.parametrize(
+    ("hr", "lr", "message"),
+    [
+        ([NFC, NFD], [NFD], r"lr/e\u0301\.png: would be the LR of both 'e\\u0301.*' and '\\xe9"),
+        ([NFC, NFD], [f"{NFC}x4"], "x4.png: would be the LR of both"),
+        (["\u212b"], ["\u00c5", "A\u030a"], r"'A\\u030a\.png' and '\\xc5\.png' look the same"),
+        (["a", "b/ax4", "ax4"], ["ax4", "b/ax4"], r"lr/ax4\.png: would be the LR of both 'a\.png'"),
+    ],
+)
+def test_no_lr_file_is_taken_by_guess(tmp_path, hr, lr, message, monkeypatch):
+    monkeypatch.setattr("data_pipeline.prepare.sources.refuse_mixtures", lambda *_: None)
+    touch(tmp_path / "hr", *(f"{name}.png" for name in hr))
+    touch(tmp_path / "lr", *(f"{name}.png" for name in lr))
+    with pytest.raises(UserError, match=message):
+        names(tmp_path / "hr", tmp_path / "lr")
+
+
 def test_lr_files_of_no_image_are_told(tmp_path, caplog):
     touch(tmp_path / "hr", "a.png")
     touch(tmp_path / "lr", "ax4.png", "b.png", "cx4.png")
@@ -135,18 +183,78 @@ def test_an_image_without_lr_is_refused_with_the_names_it_could_have(tmp_path):
         names(tmp_path / "hr", tmp_path / "lr", scale=2)
 
 
+def later(folder: Path) -> None:
+    """Waits until the file system's clock, which ticks every few milliseconds, has gone on."""
+    probe = folder / "probe"
+    probe.touch()
+    first = probe.stat().st_ctime_ns
+    while probe.stat().st_ctime_ns == first:
+        probe.touch()
+    probe.unlink()
+
+
 def test_the_time_of_change_cannot_be_set_back(tmp_path, bucket, moto):
     """Neither by `cp -p` nor by `mv` nor by a link to an older file; the server's own on S3."""
     old, new = touch(tmp_path / "old", "a.png"), tmp_path / "new"
     new.mkdir()
     storage = open_storage(str(new))
     (created,) = open_storage(str(old)).list()
+    later(tmp_path)
     shutil.copy2(old / "a.png", new / "copied.png")
     (new / "linked.png").symlink_to(old / "a.png")
     assert all(found.changed > created.changed for found in storage.list())
     copied = storage.list()[0]
+    later(tmp_path)
     (new / "copied.png").rename(new / "moved.png")
     assert storage.list()[1].changed > copied.changed
     s3_client(moto).put_object(Bucket=bucket, Key="a.png", Body=b"1")
     (found,) = open_storage(f"s3://{bucket}").list()
     assert abs(found.changed - created.changed) < 3600
+
+
+def link(path: Path, target: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def move(path: Path, target: Path) -> None:
+    shutil.rmtree(target)
+    path.rename(target)
+
+
+ALL = {"sub/deep/a.png", "sub/a.png", "linked/a.png", "linked/deep/a.png", "file.png"}
+
+
+@pytest.mark.parametrize(
+    ("change", "newer"),
+    [
+        (lambda root: link(root / "source", root / "v1"), ALL),
+        (lambda root: link(root / "above", root), ALL),
+        (lambda root: link(root / "middle", root / "v2"), {"linked/a.png", "linked/deep/a.png"}),
+        (lambda root: link(root / "middle.png", root / "v2/a.png"), {"file.png"}),
+        (lambda root: move(root / "other", root / "v1/sub"), ALL),  # v1 changes too
+        (
+            lambda root: move(root / "other/deep", root / "v1/sub/deep"),
+            {"sub/a.png", "sub/deep/a.png"},
+        ),
+        (lambda root: touch(root / "v2/deep", ".thumbnail"), {"linked/deep/a.png"}),
+    ],
+    ids=["root", "above", "link to a link", "file", "folder", "subfolder", "no image"],
+)
+def test_a_file_is_as_new_as_the_links_and_folders_that_lead_to_it(tmp_path, change, newer):
+    """Older folders take the place of others by `ln -sfn` and `mv`."""
+    for folder in ("v1/sub", "v2", "other"):
+        touch(tmp_path / folder, "a.png", "deep/a.png")
+    link(tmp_path / "above", tmp_path)
+    link(tmp_path / "middle", tmp_path / "v2")
+    link(tmp_path / "middle.png", tmp_path / "v2/a.png")
+    link(tmp_path / "v1/linked", tmp_path / "middle")
+    link(tmp_path / "v1/file.png", tmp_path / "middle.png")
+    link(tmp_path / "source", tmp_path / "v1")
+    storage = open_storage(str(tmp_path / "above/source"), follow_links=True)
+    before = {one.key: one.changed for one in storage.list()}
+    assert before.keys() == ALL
+    later(tmp_path)
+    change(tmp_path)
+    after = {one.key: one.changed for one in storage.list() if one.key in ALL}
+    assert {key for key in ALL if after[key] > before[key]} == newer

@@ -181,3 +181,21 @@ def test_a_file_that_vanishes_while_it_is_listed_is_left_out(tmp_path, monkeypat
 
     monkeypatch.setattr(Path, "lstat", vanish)
     assert [found.key for found in open_storage(str(tmp_path)).list()] == ["a", "c"]
+
+
+def test_only_a_source_is_listed_beyond_links_and_as_new_as_its_folders(tmp_path):
+    data, outside = tmp_path / "data", tmp_path / "outside"
+    for folder in (data, outside):
+        folder.mkdir()
+        (folder / "a").write_bytes(b"1")
+    (data / "link").symlink_to(outside)
+    (data / "file").symlink_to(outside / "a")
+    (tmp_path / "root").symlink_to(data)
+    storage = open_storage(str(tmp_path / "root"))
+    assert [found.key for found in storage.list()] == ["a", "file"]
+    source = open_storage(str(tmp_path / "root"), follow_links=True)
+    assert [found.key for found in source.list()] == ["a", "file", "link/a"]
+    os.chmod(data, 0o700)  # changes the folder's ctime
+    (mine, *_), (theirs, *_) = storage.list(), source.list()
+    assert mine.changed == os.stat(data / "a").st_ctime
+    assert theirs.changed >= os.stat(data).st_ctime >= mine.changed
