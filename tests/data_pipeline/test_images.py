@@ -328,7 +328,7 @@ FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
             "tiff, CMYK": (saved(FRAMES[0].convert("CMYK"), "TIFF"), "is CMYK; convert it to RGB"),
             "tiff, LAB": (saved(FRAMES[0].convert("LAB"), "TIFF"), "is CIELAB; convert"),
             "tiff, float": (saved(GREY.astype(np.float32), "TIFF"), "has 32-bit float samples"),
-            "tiff, 32 bits": (saved(GREY.astype(np.int32), "TIFF"), "has 32-bit or signed"),
+            "tiff, 32 bits": (saved(GREY.astype(np.int32), "TIFF"), "has 32-bit signed samples"),
             "tiff, 12 bits": (tiff(GREY, more=((258, 12),)), "has 12-bit samples; convert it"),
             "jpeg, 12 bits": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "12-bit"),
             "jpeg, odd sampling": (
