@@ -44,7 +44,7 @@ _OTHERS = (
 )
 
 # The libraries say so of whole files of a kind that they cannot read.
-_UNSUPPORTED = ("unsupported", "not supported", "cannot handle")
+_UNSUPPORTED = ("unsupported", "not supported", "cannot handle", "unknown raw mode")
 
 
 def decode_image(data: bytes) -> Image:

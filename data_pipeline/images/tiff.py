@@ -22,7 +22,6 @@ _FORMATS = {2: "signed", 3: "float", 5: "complex", 6: "complex"}
 # What Pillow says of whole files that it cannot read.
 _UNKNOWN = (
     "unknown pixel mode",
-    "unknown data organization",
     "Invalid value for samples per pixel",
     "string index out of range",
 )
@@ -45,14 +44,16 @@ def read_tiff(data: bytes) -> tuple[Image, int]:
     Returns:
         uint8 [H, W, 1 or 3], upright: Pillow turns a TIFF itself.
     """
-    tags = _tags(data)
-    _check_kind(tags)
     try:
         header = TiffImageFile(io.BytesIO(data))
     except SyntaxError as error:
+        tags = _tags(data)
+        _check_kind(tags)
         if str(error) in _UNKNOWN:
             raise ImageError(_kind(tags)) from error
         raise
+    tags = header.tag_v2
+    _check_kind(tags)
     check_header(header)
     bits = tags.get(_BITS, (1,))
     deep = max(bits) > 8
@@ -84,14 +85,16 @@ def _check_kind(tags: ImageFileDirectory_v2) -> None:
     Raises:
         ImageError: Naming the kind, and the fix.
     """
-    if _DNG in tags:
-        raise ImageError("is a camera's raw file (DNG); develop it and save it as PNG")
+    if _DNG in tags or tags.get(_PHOTOMETRIC) in (32803, 34892):
+        raise ImageError("is a camera's raw file; develop it and save it as PNG")
     if tags.get(_SUBFILE, 0) & 1:
         raise ImageError("begins with a preview of its picture; save the whole picture as PNG")
     for kind in tags.get(_FORMAT, ()):
         if kind in _FORMATS:
             bits = max(tags.get(_BITS, (1,)))
-            raise ImageError(f"has {bits}-bit {_FORMATS[kind]} samples; convert it to 8 bits")
+            raise ImageError(
+                f"has {bits}-bit {_FORMATS[kind]} samples; convert it to unsigned 8 bits"
+            )
     compression = tags.get(_COMPRESSION, 1)
     if compression not in COMPRESSION_INFO:
         raise ImageError(

@@ -16,9 +16,9 @@ from data_pipeline.images.samples import (
 
 # A lost block of a disk is 512 zeros or more. Photographs have runs below 60 bytes.
 _ZEROS = 256
-# A flat or smooth part of a picture is zeros, too: a byte for 356 pixels (libwebp's method 0) to
-# 10,000 (its default). A lost block decodes to a flat part of 250 pixels a byte or fewer.
-_FLAT_PIXELS_PER_ZERO = 320
+# A flat or smooth part of a picture is zeros, too: a byte for 300 pixels (libwebp's method 0) to
+# 10,000 (its default), so for a block of 16x16 or more. A lost block decodes to fewer flat ones.
+_BLOCK = 16
 
 
 def read_webp(data: bytes) -> tuple[Image, int]:
@@ -39,18 +39,19 @@ def read_webp(data: bytes) -> tuple[Image, int]:
             zeros = max(zeros, longest_zero_run(view[start + 8 : end], _ZEROS))
         start = end + end % 2
     image = read_samples(header, lambda: WebPImageFile(io.BytesIO(data)))
-    if zeros and _flat_pixels(image) < zeros * _FLAT_PIXELS_PER_ZERO:
+    if zeros and zeros > _flat_blocks(image):
         raise ImageError(ZEROED.format(zeros))
     return image, orientation(header)
 
 
-def _flat_pixels(image: Image) -> int:
-    """The size of the largest flat part, as WebP stores pixels: blocks of 16x16, row by row.
+def _flat_blocks(image: Image) -> int:
+    """How many flat blocks follow each other at most. WebP stores blocks of 16x16, row by row.
 
     A block is flat if the values of each colour differ by 2 at most.
     """
-    rows, columns = image.shape[0] // 16, image.shape[1] // 16
-    blocks = image[: rows * 16, : columns * 16].reshape(rows, 16, columns, 16, -1)
+    rows, columns = image.shape[0] // _BLOCK, image.shape[1] // _BLOCK
+    whole = image[: rows * _BLOCK, : columns * _BLOCK]
+    blocks = whole.reshape(rows, _BLOCK, columns, _BLOCK, -1)
     flat = (np.ptp(blocks, axis=(1, 3)) <= 2).all(axis=2).ravel()
     ends = np.flatnonzero(np.diff(flat, prepend=False, append=False))
-    return 256 * int((ends[1::2] - ends[::2]).max(initial=0))
+    return int((ends[1::2] - ends[::2]).max(initial=0))
