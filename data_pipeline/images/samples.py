@@ -120,7 +120,7 @@ def read_samples(
         uint8 [H, W, 1 or 3]. A 16-bit sample v becomes v / 257, rounded.
 
     Raises:
-        ImageError: If a pixel is not opaque, or 16-bit samples hold fewer bits. See `check_range`.
+        ImageError: If a pixel is not opaque, or 16-bit samples hold fewer bits. See `_check_range`.
         Exception: What Pillow raises for a damaged file.
     """
     image: Image | None = None
@@ -140,12 +140,12 @@ def read_samples(
             image = np.empty((file.height, file.width, colours.shape[2]), np.uint8)
         image[row : row + len(colours)] = colours
         row += len(colours)
-    check_range(counts, bits)
+    _check_range(counts, bits)
     assert image is not None  # Pillow refuses files without pixels
     return image
 
 
-def check_range(counts: npt.NDArray[np.int64], bits: int | None) -> None:
+def _check_range(counts: npt.NDArray[np.int64], bits: int | None) -> None:
     """Refuses 16-bit samples that hold fewer bits: read as 16 bits they are nearly black.
 
     All but the brightest 0.1 % of the samples count, zeros left out: a few hot pixels hide nothing.
