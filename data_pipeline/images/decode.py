@@ -43,6 +43,9 @@ _OTHERS = (
     (0, b"version https://git-lfs", "a pointer of Git LFS; run `git lfs pull`"),
 )
 
+# The libraries say so of whole files of a kind that they cannot read.
+_UNSUPPORTED = ("unsupported", "not supported", "cannot handle", "unknown raw mode")
+
 
 def decode_image(data: bytes) -> Image:
     """Decodes a PNG, JPEG, BMP, WebP or TIFF file.
@@ -73,6 +76,8 @@ def decode_image(data: bytes) -> Image:
         words = " ".join(str(error).split())[:120]
         if not any(letter.isalpha() for letter in words):  # the number of a tag, or nothing
             words = f"its header is wrong ({type(error).__name__} {words})"
+        if any(word in words.lower() for word in _UNSUPPORTED):
+            raise ImageError(f"does not decode: {words}; convert it to PNG") from error
         raise ImageError(f"does not decode: damaged: {words}") from error
     return _turned(image, orientation)
 

@@ -13,6 +13,19 @@ from data_pipeline.images.samples import check_header, orientation
 # a damaged header from taking gigabytes of memory.
 _PIXELS_PER_BYTE = 1024
 
+# Warnings of libjpeg that are not about pixels: a word of each, the bytes that it is about, and
+# bytes without a fault. These are the version of JFIF, parameters of a scan that only progressive
+# files use (some encoders write zeros), and a colour profile, which is not read.
+_HARMLESS = (
+    ("JFIF revision", rb"(\xff\xe0..JFIF\0).", b"\\1\x01"),
+    (
+        "Invalid SOS parameters for sequential",
+        rb"(\xff\xda\0(?:\x08\x01..|\x0a\x02.{4}|\x0c\x03.{6})).{3}",
+        b"\\1\0\x3f\0",
+    ),
+    ("bad ICC marker", rb"(\xff\xe2..)ICC_PROFILE\0", b"\\1no profile.\0"),
+)
+
 
 def read_jpeg(data: bytes) -> tuple[Image, int]:
     """Decodes a JPEG file; of an MPO file, its first picture. See `decode_image`.
@@ -32,10 +45,8 @@ def read_jpeg(data: bytes) -> tuple[Image, int]:
         raise ImageError(
             f"does not decode: damaged: {width}x{height} pixels cannot be in {len(data)} bytes"
         )
-    # Warnings of libjpeg are errors: a file that lost its second half decodes with a warning.
-    colours = "GRAY" if header.mode == "L" else "RGB"
     try:
-        image = simplejpeg.decode_jpeg(data, colorspace=colours, strict=True)
+        image = _decoded(data, "GRAY" if header.mode == "L" else "RGB")
     except ValueError as error:
         if "subsampling" in str(error):
             raise ImageError(
@@ -48,3 +59,21 @@ def read_jpeg(data: bytes) -> tuple[Image, int]:
             f"but its header says {width}x{height}"
         )
     return image, orientation(header)
+
+
+def _decoded(data: bytes, colours: str) -> Image:
+    """The pixels. Warnings are errors: a file that lost its second half decodes with a warning.
+
+    Raises:
+        ValueError: With libjpeg's message.
+    """
+    try:
+        image: Image = simplejpeg.decode_jpeg(data, colorspace=colours, strict=True)
+    except ValueError as error:
+        for words, fault, right in _HARMLESS:
+            if words in str(error):
+                mended = re.sub(fault, right, data, flags=re.DOTALL)
+                if mended != data:
+                    return _decoded(mended, colours)
+        raise
+    return image

@@ -38,6 +38,8 @@ def read_png(data: bytes) -> tuple[Image, int]:
         uint8 [H, W, 1 or 3] as stored, and its EXIF orientation.
     """
     chunks = _checked_chunks(data)
+    if b"CgBI" in chunks:
+        raise ImageError("is a PNG for iOS (CgBI), no standard PNG; convert it to PNG")
     if b"acTL" in chunks:
         raise ImageError("is an animation (APNG); save one frame of it")
     header = PngImageFile(io.BytesIO(data))
@@ -48,7 +50,10 @@ def read_png(data: bytes) -> tuple[Image, int]:
             _check_palette(header, chunks[b"tRNS"][0])
         else:
             key = _colour_key(data[24], chunks[b"tRNS"][0])
-    image = read_samples(header, lambda: PngImageFile(io.BytesIO(data)), key=key)
+    bits = None
+    if b"sBIT" in chunks:  # a byte for each colour, and for alpha
+        bits = max(chunks[b"sBIT"][0][: 1 if data[25] in (0, 4) else 3], default=None)
+    image = read_samples(header, lambda: PngImageFile(io.BytesIO(data)), key=key, bits=bits)
     # Pillow takes a short stream: missing rows become zero, or the first colour of a palette.
     if header.mode == "P" or not image[-2:].any(axis=(1, 2)).all():
         _check_length(data, chunks[b"IDAT"])

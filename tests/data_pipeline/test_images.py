@@ -1,4 +1,5 @@
 import io
+import re
 import struct
 
 import cv2
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image, PngImagePlugin
+from skimage import data as photographs
 
 from data_pipeline.images import ImageError, as_rgb, decode_image, encode_png
 from tests.data_pipeline.image_samples import (
@@ -38,6 +40,8 @@ JPEG = saved(BIG, "JPEG", quality=95)
 FOUR = GREY >> 4  # 4-bit samples
 DARK = DEEP >> 4  # 12 bits
 PALE = np.array([[9, 9, 9], [200, 200, 200]], np.uint8)  # greys that are not their own index
+PALETTE_TIFF = saved(PALETTE, "TIFF")
+COLOUR_MAP = Image.open(io.BytesIO(PALETTE_TIFF)).tag_v2[320]
 FRAMED = np.pad(RGB, ((0, 9), (0, 0), (0, 0)))
 
 
@@ -96,6 +100,13 @@ def long_text() -> PngImagePlugin.PngInfo:
             "tiff, big-endian": (tiff(RGB, order=">"), RGB),
             "tiff, opaque alpha": (saved(np.dstack([RGB, OPAQUE]), "TIFF"), RGB),
             "tiff, palette": (saved(PALETTE, "TIFF"), COLOURS[INDICES]),
+            "tiff, palette of 8-bit values": (
+                PALETTE_TIFF.replace(
+                    struct.pack("<768H", *COLOUR_MAP),
+                    struct.pack("<768H", *(value // 256 for value in COLOUR_MAP)),
+                ),
+                COLOURS[INDICES],
+            ),
         }
     ),
 )
@@ -178,6 +189,57 @@ def test_sixteen_bits_round_to_eight(data, expected):
 def test_a_sixteen_bit_half_rounds_up():
     column = np.array([[128], [129], [65535]], np.uint16)  # 128 / 257 = 0.498, 129 / 257 = 0.502
     assert decode_image(png(column, 0)).ravel().tolist() == [0, 1, 255]
+
+
+DIM = cv2.resize(DEEP, (64, 48), interpolation=cv2.INTER_LINEAR) >> 3  # 13 bits, or a dark picture
+NIGHT = DIM.copy()
+NIGHT[:4, :4] = 60000  # 0.5 % of the picture
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    cases(
+        {
+            "png says 16 bits": (png(DIM, 2, before=chunk(b"sBIT", b"\x10" * 3)), DIM),
+            "png says 12 bits, scaled": (
+                png(DIM << 3 & 0xFFF0, 2, before=chunk(b"sBIT", b"\x0c" * 3)),
+                DIM << 3 & 0xFFF0,
+            ),
+            "tiff says 16 bits": (tiff(DIM, more=((281, 65535),)), DIM),
+            "a lamp": (png(NIGHT, 2), NIGHT),
+            "8 bits, scaled": (png((DIM >> 8) * np.uint16(257), 2), (DIM >> 8) * np.uint16(257)),
+            "12 bits, moved up": (tiff(DIM & 0xFFF0), DIM & 0xFFF0),
+            "14 bits, moved up": (png(DIM & 0xFFFC, 2), DIM & 0xFFFC),
+            "black": (png(DIM * np.uint16(0), 2), DIM * 0),
+        }
+    ),
+)
+def test_a_dark_sixteen_bit_picture_is_read(data, expected):
+    np.testing.assert_array_equal(decode_image(data), rounded(expected))
+
+
+@pytest.mark.parametrize(
+    "data",
+    cases(
+        {
+            "a version of JFIF": JPEG[:11] + b"\2\1" + JPEG[13:],
+            "no version of JFIF": JPEG[:11] + b"\0\0" + JPEG[13:],
+            "parameters of the scan": re.sub(
+                rb"(\xff\xda\0\x0c\x03.{6})\0\x3f\0", b"\\1\0\0\0", JPEG, flags=re.DOTALL
+            ),
+            "a colour profile": JPEG[:2] + b"\xff\xe2\0\x12ICC_PROFILE\0\3\2??" + JPEG[2:],
+            "two of them": (
+                JPEG[:2] + b"\xff\xe2\0\x12ICC_PROFILE\0\3\2??" + JPEG[2:11] + b"\3" + JPEG[12:]
+            ),
+        }
+    ),
+)
+def test_a_wrong_header_that_changes_no_pixel_is_no_damage(data):
+    assert data != JPEG
+    with pytest.raises(ValueError, match=r"revision|SOS|ICC"):
+        simplejpeg.decode_jpeg(data, strict=True)
+    np.testing.assert_array_equal(decode_image(data), decode_image(JPEG))
+    assert refusal(zeros(data, 0.5, 1)).startswith("does not decode: damaged: ")
 
 
 @pytest.mark.parametrize(
@@ -310,6 +372,8 @@ def test_transparency_is_refused(data):
     assert refusal(data) == "is partly transparent; flatten it onto a background"
 
 
+HOT = DIM >> 1
+HOT[5, 6] = 65535
 FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
 
 
@@ -328,7 +392,20 @@ FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
             "tiff, CMYK": (saved(FRAMES[0].convert("CMYK"), "TIFF"), "is CMYK; convert it to RGB"),
             "tiff, LAB": (saved(FRAMES[0].convert("LAB"), "TIFF"), "is CIELAB; convert"),
             "tiff, float": (saved(GREY.astype(np.float32), "TIFF"), "has 32-bit float samples"),
-            "tiff, 32 bits": (saved(GREY.astype(np.int32), "TIFF"), "has 32-bit or signed"),
+            "tiff, 32 bits": (saved(GREY.astype(np.int32), "TIFF"), "has 32-bit signed samples"),
+            "tiff, float RGB": (tiff(DEEP, more=((339, 3),)), "has 16-bit float samples; convert"),
+            "tiff, signed": (tiff(GREY, more=((339, 2),)), "has 8-bit signed samples; convert it"),
+            "tiff, 16-bit grey and alpha": (
+                tiff(wide(DEEP[:, :, 0], OPAQUE), more=((338, 2),)),
+                "is a TIFF with 2 samples of 16 bits a pixel (photometric interpretation 1), which",
+            ),
+            "tiff, three greys": (tiff(RGB, more=((262, 1),)), "a TIFF with 3 samples of 8 bits"),
+            "tiff, 16-bit palette": (tiff(DEEP[:, :, 0], more=((262, 3),)), "1 sample of 16 bits"),
+            "tiff, raw": (tiff(DEEP[:, :, 0], more=((262, 32803),)), "is a camera's raw file; dev"),
+            "tiff, DNG": (tiff(RGB, more=((50706, 1),)), "is a camera's raw file; develop it"),
+            "tiff, preview": (tiff(RGB, more=((254, 1),)), "begins with a preview"),
+            "tiff, JPEG 2000 inside": (tiff(RGB, more=((259, 34712),)), "compression (34712)"),
+            "tiff, YCbCr 4:2:0": (tiff(RGB, more=((262, 6),)), "YCbCr with fewer samples"),
             "tiff, 12 bits": (tiff(GREY, more=((258, 12),)), "has 12-bit samples; convert it"),
             "jpeg, 12 bits": (JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"), "12-bit"),
             "jpeg, odd sampling": (
@@ -339,6 +416,20 @@ FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
             "png, 12 of 16 bits": (png(DARK, 2), "holds 12 bits or fewer in 16-bit samples; scale"),
             "png, grey, 10 of 16 bits": (png(DARK[:, :, 0] >> 2, 0), "holds 12 bits or fewer"),
             "tiff, 12 of 16 bits": (tiff(DARK), "holds 12 bits or fewer"),
+            "png, 13 of 16 bits": (png(DIM, 2), "holds 13 bits or fewer"),
+            "tiff, 14 of 16 bits": (tiff(DEEP >> 2), "holds 14 bits or fewer"),
+            "tiff, grey, 14 of 16 bits": (tiff(DEEP[:, :, 0] >> 2), "holds 14 bits or fewer"),
+            "png, 12 of 16 bits, hot pixels": (png(HOT, 2), "holds 12 bits or fewer"),
+            "tiff, says 15 bits": (tiff(DEEP >> 1, more=((281, 32767),)), "holds 15 bits or fewer"),
+            "png, says 15 bits": (
+                png(DEEP >> 1, 2, before=chunk(b"sBIT", b"\x0f" * 3)),
+                "holds 15 bits or fewer in 16-bit samples; scale its values, which end at",
+            ),
+            "png, iOS": (png(RGB, 2, before=chunk(b"CgBI", b"\0\0\0\0")), "is a PNG for iOS"),
+            "bmp, JPEG inside": (
+                bmp(bmp_header(WIDTH, HEIGHT, 24, 4), b""),
+                "does not decode: Unsupported BMP compression (4); convert it to PNG",
+            ),
             "png, huge": (
                 png(np.empty((1, 1), np.uint8), 0).replace(
                     chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)),
@@ -362,7 +453,9 @@ FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
     ),
 )
 def test_another_kind_is_refused_by_name(data, message):
-    assert message in refusal(data)
+    reason = refusal(data)
+    assert message in reason
+    assert "damaged" not in reason or "unusual" in message
 
 
 def without_strip(data: bytes) -> bytes:
@@ -430,6 +523,36 @@ PNG = saved(RGB, "PNG", pnginfo=long_text())
 )
 def test_damage_is_refused(data):
     assert refusal(data).startswith("does not decode: damaged: ")
+
+
+NOISE = np.random.default_rng(0).normal(0, 6, (2048, 2048, 3))
+LARGE = np.clip(np.tile(photographs.astronaut(), (4, 4, 1)) + NOISE, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("lost", [512, 4096])
+@pytest.mark.parametrize("quality", [30, 80])
+def test_a_lost_block_of_a_large_webp_is_refused(quality, lost):
+    data = saved(LARGE, "WEBP", quality=quality, method=0)
+    assert decode_image(data).shape == LARGE.shape
+    middle = len(data) // 2
+    damaged = data[:middle] + bytes(lost) + data[middle + lost :]
+    assert re.search(r"damaged: \d+ bytes of its compressed pixels are zero", refusal(damaged))
+
+
+@pytest.mark.parametrize(("kind", "method"), [("white", 0), ("white", 4), ("gradient", 4)])
+def test_a_photograph_with_a_flat_part_is_not_taken_for_damage(kind, method):
+    part = LARGE.copy()
+    part[1000:] = 255 if kind == "white" else (np.arange(2048) // 50)[None, :, None] + 200
+    data = saved(part, "WEBP", quality=80, method=method)
+    assert bytes(700) in data
+    np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_a_lost_block_across_two_strips_is_refused():
+    data = saved(BIG, "TIFF", compression="tiff_lzw", tiffinfo={278: 1})
+    start = Image.open(io.BytesIO(data)).tag_v2[273][100]
+    damaged = data[: start - 256] + bytes(512) + data[start + 256 :]
+    assert "bytes of its compressed pixels are zero" in refusal(damaged)
 
 
 @pytest.mark.parametrize("value", [0, 255, (250, 20, 3)])
