@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from srgan.run_layout import log_key
 
 _STDERR = 2
 _MOST_BYTES = 64 << 20
+_SECONDS_BETWEEN_COPIES = 300.0
 
 _log = logging.getLogger(__name__)
 
@@ -22,14 +24,25 @@ _log = logging.getLogger(__name__)
 def copied_log(run: Storage, began: float) -> Iterator[None]:
     """Copies what this process and its workers write into their log during the block to RUN.
 
-    Only if the log is a file: that of a submitted job is, and so is one that a shell made.
+    It does so every five minutes, as the node may go without a word, and at the end. Only if the
+    log is a file: that of a submitted job is, and so is one that a shell made.
 
     Args:
         run: RUN.
         began: When the job began, in seconds since 1970.
     """
     path = _log_file()
-    start = path.stat().st_size if path else 0
+    if path is None:
+        yield
+        return
+    key, start, ended = log_key(began), path.stat().st_size, threading.Event()
+
+    def copy_often() -> None:
+        while not ended.wait(_SECONDS_BETWEEN_COPIES):
+            _copy(run, key, path, start, "the job goes on")
+
+    thread = threading.Thread(target=copy_often, daemon=True)
+    thread.start()
     reason = "the job ends"
     try:
         yield
@@ -37,8 +50,9 @@ def copied_log(run: Storage, began: float) -> Iterator[None]:
         reason = f"the job ends: {type(error).__name__} {error}".rstrip()
         raise
     finally:
-        if path:
-            _copy(run, log_key(began), path, start, reason)
+        ended.set()
+        thread.join()
+        _copy(run, key, path, start, reason)
 
 
 def _copy(run: Storage, key: str, path: Path, start: int, reason: str) -> None:

@@ -1,12 +1,14 @@
 """RUN/logs: the copy of a job's log."""
 
 import os
+import time
 
 import pytest
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from srgan.training.job_log import copied_log
+from tests.conftest import PATIENCE
 
 BEGAN = 1_700_000_000.0
 KEY = "logs/2023-11-14T22-13-20Z.log"
@@ -46,6 +48,21 @@ def test_what_is_written_during_the_job_is_copied(tmp_path, stderr_to):
     assert [line[8:] for line in first[1:]] == [" the job ends"]
     assert second[0] == "epoch 2"
     assert [line[8:] for line in second[1:]] == [" the job ends: UserError s3://x: is full"]
+
+
+def test_a_log_is_copied_while_the_job_goes_on(tmp_path, stderr_to, monkeypatch):
+    """The node may go without a word."""
+    monkeypatch.setattr("srgan.training.job_log._SECONDS_BETWEEN_COPIES", 0.01)
+    run = open_storage(str(tmp_path / "run"))
+    deadline = time.monotonic() + PATIENCE
+    with (tmp_path / "log").open("wb") as file:
+        stderr_to(file.fileno())
+        with copied_log(run, BEGAN):
+            os.write(2, b"epoch 1\n")
+            while run.size(KEY) is None or b"epoch 1" not in run.read(KEY):
+                assert time.monotonic() < deadline
+            assert b"the job goes on" in run.read(KEY)
+    assert b"the job ends" in run.read(KEY)
 
 
 def test_a_log_without_a_name_is_not_copied(tmp_path, stderr_to):
