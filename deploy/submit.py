@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("job", choices=_JOBS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the job's own")
     args = parser.parse_args()
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)  # Ray's modules set levels of their own
     os.environ["RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES"] = ""  # ours leave out more
     runtime_env = yaml.safe_load((_ROOT / "deploy/runtime_env.yaml").read_text())
     if problem := too_large(_ROOT, runtime_env["excludes"]):

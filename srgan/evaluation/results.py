@@ -81,7 +81,7 @@ class RunEvaluation(NamedTuple):
             dump_config(config),
             flatten(config.model_dump()),
             self.run.storage.uri,
-            any(phase.losses.adversarial for phase in config.phases.values()),
+            config.trains_discriminator,
         )
 
 

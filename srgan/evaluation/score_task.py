@@ -24,7 +24,7 @@ from srgan.evaluation.comparison import detail_panels, labelled_row
 from srgan.evaluation.measures import Values
 from srgan.evaluation.perceptual import iqa_values, run_extractors, vgg_distances
 from srgan.evaluation.run_reader import GeneratorFile, TrainingRun
-from srgan.evaluation.table import HR, TITLES, ImageScore
+from srgan.evaluation.table import HR, ImageScore, method_title
 from srgan.run_layout import CONFIG_KEY
 
 if TYPE_CHECKING:
@@ -134,7 +134,10 @@ def score_made(task: ScoreTask, pair: Pair, made: Made) -> ScoredImage:
         scores.append(ImageScore(epoch, method, pair.name, values))
     if not task.is_pictured:
         return ScoredImage(scores, None, pair.doubt)
-    titled = {TITLES[method]: image for method, image in made.images.items()} if generator else {}
+    titled = {}
+    if task.run and generator:
+        title = method_title(generator.method, is_gan=task.run.config.trains_discriminator)
+        titled[title] = sr
     row = labelled_row(detail_panels(pair, kernel, titled))
     return ScoredImage(scores, row, pair.doubt)
 

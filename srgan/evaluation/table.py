@@ -65,7 +65,12 @@ class TableRun(NamedTuple):
 
     def title(self, method: str) -> str:
         """A method's name for people."""
-        return TITLES[SRRESNET if method == SRGAN and not self.is_gan else method]
+        return method_title(method, is_gan=self.is_gan)
+
+
+def method_title(method: str, *, is_gan: bool) -> str:
+    """A method's name for people; `is_gan` as in TableRun."""
+    return TITLES[SRRESNET if method == SRGAN and not is_gan else method]
 
 
 def images_left_out(scores: Iterable[ImageScore]) -> LeftOut:

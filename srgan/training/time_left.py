@@ -6,6 +6,10 @@ from typing import Any, NamedTuple
 from srgan.training.phases import Phase
 from srgan.training.totals import EpochTotals
 
+JOB_END_SECONDS = 5.0
+"""From the workers' end to the job's, about: Ray notices it, frees their places and shuts down. The
+workers, who tell the time left, cannot measure it."""
+
 
 class Costs(NamedTuple):
     """What is known of a run's parts, in seconds.
@@ -33,7 +37,7 @@ class TimeLeft(NamedTuple):
 def time_left(
     phases: Sequence[Phase], step: int, costs: Costs, flops: Mapping[str, float]
 ) -> TimeLeft | None:
-    """What is left after `step` steps of the run; None if no phase is measured. Pure.
+    """What is left after `step` steps, to the job's end; None if no phase is measured. Pure.
 
     A phase that is not measured runs at the FLOP/s of the measured one before it, else after it.
 
@@ -46,7 +50,7 @@ def time_left(
     measured = [number for number, phase in enumerate(phases) if phase.name in costs.steps]
     if not measured:
         return None
-    seconds, estimated = costs.run_end, []
+    seconds, estimated = costs.run_end + JOB_END_SECONDS, []
     for number, phase in enumerate(phases):
         done = min(max(step, phase.start), phase.stop) - phase.start
         if done == phase.steps:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -19,45 +20,63 @@ import pytest
 
 from tests.conftest import PATIENCE, ROOT
 from tests.deploy.metadata_service import metadata_service
+from tests.integration.jobs import last_step, output_of, starts
+from tests.integration.jobs import wait_until as wait_for
+from tests.integration.test_submit import train_arguments
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = ROOT / "deploy" / "own_machines.sh"
 BIN = ROOT / ".venv" / "bin"
-PREPARE = ["--source", "samples", "--patch-size", "96", "--stride", "96"]
+# A line of ours, in a driver or in a worker.
+OURS = re.compile(r"(\(\w+ pid=\d+(, ip=[\d.]+)?\) )?\d\d:\d\d:\d\d ")
 
 
 class Machines:
-    """Nodes on this machine. Other ports and a temporary folder are all that differs."""
+    """A cluster on this machine. Ports and a temporary folder are all that differs from the docs.
+
+    Every machine has an empty home of its own, and the venv is not on its PATH.
+    """
 
     def __init__(self, folder: Path, mode: str) -> None:
-        self.folder = folder
+        self.folder, self.mode = folder, mode
         self.environment = {
             **{name: value for name, value in os.environ.items() if name.startswith("RAY_")},
-            "HOME": str(folder / "home"),
-            "PATH": "/usr/bin:/bin",  # the venv is not on it
+            "PATH": "/usr/bin:/bin",
             "RAY_AUTH_MODE": mode,
             "RAY_TMPDIR": str(folder),
-            "SRGAN_CACHE": str(folder / "cache"),
         }
         self.environment.pop("RAY_ADDRESS", None)
-        (folder / "home").mkdir()
         self.nodes: list[subprocess.Popen] = []
         self.port, self.dashboard = free_port(), free_port()
         log = self.start("head", f"--port={self.port}", f"--dashboard-port={self.dashboard}")
         ip = re.search(r"Local node IP.*?(\d+(?:[.]\d+){3})", log)[1]
         self.address = f"{ip}:{self.port}"
 
+    def home(self, name: object, *, with_token: bool = True) -> str:
+        """An empty home, but for the head's token."""
+        home = self.folder / f"home-{name}"
+        token = home / ".ray" / "auth_token"
+        token.parent.mkdir(parents=True)
+        if with_token and self.mode == "token":
+            shutil.copy(self.token(), token)
+        return str(home)
+
+    def token(self) -> Path:
+        return self.folder / "home-0" / ".ray" / "auth_token"
+
     def start(self, *arguments: str) -> str:
         """Starts a node and waits for it; returns what it printed."""
         options = ["--num-cpus=1", "--object-store-memory=104857600"]
         options.append(f"--dashboard-agent-listen-port={free_port()}")
-        log = self.folder / f"{len(self.nodes)}.log"  # and the mark of its processes
+        number = len(self.nodes)
+        log = self.folder / f"{number}.log"  # and the mark of its processes
+        home = self.home(number, with_token=number > 0)
         with log.open("w") as output:
             node = subprocess.Popen(
                 [SCRIPT, *arguments, *options],
                 cwd="/",
-                env=self.environment | {"OWN_MACHINE": str(log)},
+                env=self.environment | {"HOME": home, "OWN_MACHINE": str(log)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -71,16 +90,34 @@ class Machines:
         node.wait(PATIENCE)
         wait_until(lambda: not processes(str(self.folder / f"{self.nodes.index(node)}.log")))
 
-    def run(self, *command: str | Path, **variables: str) -> subprocess.CompletedProcess:
+    def run(self, *command: object, **variables: str) -> subprocess.CompletedProcess:
+        """Runs a command on one of the machines."""
         return subprocess.run(
             list(map(str, command)),
             cwd=ROOT,
-            env=self.environment | variables,
+            env=self.environment | {"HOME": str(self.folder / "home-0")} | variables,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
         )
+
+    def begin(self, job: str, *arguments: object) -> subprocess.Popen:
+        """`make submit-...`, on a machine with the tunnel."""
+        where = f"http://127.0.0.1:{self.dashboard}"
+        submit = [BIN / "python", "deploy/submit.py", "--address", where, job, *arguments]
+        return subprocess.Popen(
+            list(map(str, submit)),
+            cwd=ROOT,
+            env=self.environment | {"HOME": self.home(uuid.uuid4().hex)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def submit(self, job: str, *arguments: object) -> str:
+        """The same, to its end; returns what it printed."""
+        return output_of(self.begin(job, *arguments), code=0)
 
     def node_ids(self) -> list[str]:
         result = self.run(BIN / "ray", "status", "--address", self.address)
@@ -122,48 +159,66 @@ def machines(request) -> Iterator[Machines]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_the_documented_commands_make_a_cluster(machines):
-    token = Path(machines.environment["HOME"]) / ".ray" / "auth_token"
-    with_token = machines.environment["RAY_AUTH_MODE"] == "token"
-    assert token.exists() == with_token
-    if with_token:
-        assert token.stat().st_mode & 0o077 == 0  # nobody else's business
+def test_a_newcomer_trains_on_a_cluster_by_the_documented_commands(machines, photos, valid_photos):
+    if machines.mode == "token":
+        assert machines.token().stat().st_mode & 0o077 == 0  # nobody else's business
         without = machines.run(SCRIPT, "worker", machines.address, HOME=str(machines.folder))
         assert without.returncode == 2
         assert without.stderr.startswith("error: this machine has no token; copy ~/.ray/auth_token")
+    assert machines.token().exists() == (machines.mode == "token")
     machines.start("worker", machines.address)
     machines.start("worker", machines.address)
     wait_until(lambda: len(machines.node_ids()) == 3)
 
-    # From a machine of the cluster.
-    data = machines.folder / "data"
-    prepared = machines.run(
-        BIN / "python", "-m", "jobs.prepare", *PREPARE, "--out", data, RAY_ADDRESS=machines.address
+    data, run = machines.folder / "data", machines.folder / "run"
+    sources = ["--source", photos, "--valid-source", valid_photos]
+    logs = [machines.submit("prepare", *sources, "--patch-size", 48, "--stride", 24, "--out", data)]
+    train = train_arguments(str(data), str(run))
+    training = machines.begin("train", *train)
+    wait_for(training, lambda: last_step(run) >= 10)
+    job = training.stdout.readline().split()[1].strip(":")  # submitted JOB: python -m ...
+    where = ["--address", f"http://127.0.0.1:{machines.dashboard}"]
+    assert machines.run(BIN / "ray", "job", "stop", *where, job).returncode == 0
+    logs.append(output_of(training, code=1))
+    (saved,) = re.findall(r"a checkpoint of step (\d+) is saved", logs[-1])
+    logs.append(machines.submit("train", *train))
+    assert set(starts(logs[-1])) == {int(saved)}  # three nodes here read one folder of logs
+    results = run / "evaluation" / "data"
+    before, table, after = machines.submit("evaluate", "--run", run).partition(
+        (results / "psnr.md").read_text()
     )
-    assert prepared.returncode == 0, prepared.stderr
-    assert "Traceback" not in prepared.stderr
-    assert (data / "manifest.json").exists()
+    assert table
+    assert after.splitlines()[-2] == f"next: open {results}/report.html"
+    logs += [before, after]
+    # From a shell on a machine of the cluster, without the job server.
+    verify = [BIN / "python", "-m", "jobs.prepare", "--verify", data]
+    verified = machines.run(*verify, RAY_ADDRESS=machines.address)
+    assert verified.returncode == 0, verified.stderr
+    assert_plain([*logs, verified.stderr])
 
-    # Submitted: the job's `python` is the venv's.
-    submitted = machines.run(
-        *(BIN / "ray", "job", "submit", "--address", f"http://127.0.0.1:{machines.dashboard}"),
-        *("--working-dir", ".", "--runtime-env", "deploy/runtime_env.yaml", "--"),
-        *("python", "-m", "jobs.prepare", "--verify", data),
-    )
-    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    assert "Traceback" not in submitted.stdout
+    if machines.mode == "token":  # every command needs it
+        assert_that_a_worker_goes_and_comes(machines)
+    for node in machines.nodes:
+        if node.poll() is None:
+            machines.stop(node)
 
-    # A worker goes and comes again.
+
+def assert_plain(logs: list[str]) -> None:
+    """No traceback, and few lines without our clock time."""
+    lines = [line for log in logs for line in log.splitlines() if line]
+    assert not [line for line in lines if "Traceback" in line]
+    foreign = [line for line in lines if not OURS.match(line)]
+    assert len(foreign) <= 40, f"{len(foreign)} of {len(lines)} lines:\n" + "\n".join(foreign)
+
+
+def assert_that_a_worker_goes_and_comes(machines: Machines) -> None:
     machines.stop(machines.nodes[1])
     wait_until(lambda: len(machines.node_ids()) == 2)
     stayed = set(machines.node_ids())
     machines.start("worker", machines.address)
     wait_until(lambda: len(machines.node_ids()) == 3)
     (newest,) = set(machines.node_ids()) - stayed
-
     assert_that_ec2s_notice_drains(machines, newest)
-    for node in (machines.nodes[3], machines.nodes[2], machines.nodes[0]):
-        machines.stop(node)
 
 
 def assert_that_ec2s_notice_drains(machines: Machines, chosen: str) -> None:

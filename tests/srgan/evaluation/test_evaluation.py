@@ -24,6 +24,7 @@ from data_pipeline.platform.storage import LocalStorage, Storage, open_storage
 from jobs import evaluate as evaluate_job
 from srgan.evaluation.alerts import Limit, Limits
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
+from srgan.evaluation.comparison import detail_panels, labelled_row
 from srgan.evaluation.evaluate import EvaluationSummary, evaluate
 from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
@@ -123,13 +124,17 @@ def test_tables_hold_the_means_of_the_pictures(original, small_data):
     assert f"| 2 | {float(table[1]['nearest']):.2f} |" in out.read("psnr.md").decode()
 
 
-def test_the_picture_has_four_crops_a_row(original, small_data):
-    picture = decode_image(results(original).read("comparison/epoch-0002.png"))
+def test_the_picture_has_four_crops_a_row(original, benchmark, small_data):
+    out = results(original)
+    picture = decode_image(out.read("comparison/epoch-0002.png"))
     crop = 2 * 100  # the validation images are 100 pixels wide, shown twice as large
     rows_height = 2 * (28 + crop + 6) + (28 + 2 * 60 + 6)
     assert picture.shape == (rows_height, 4 * crop + 3 * 6, 3)
     hr = decode_image((small_data / "valid/hr/ihc.png").read_bytes())
     np.testing.assert_array_equal(picture[28 : 28 + crop : 2, -crop::2], hr)
+    generated = {"SRResNet": decode_image(out.read("sr/epoch-0002/ihc.png"))}  # no GAN
+    row = labelled_row(detail_panels(benchmark.pair(0), benchmark.kernel, generated))
+    np.testing.assert_array_equal(picture[: len(row)], row)
 
 
 def test_only_what_is_new_is_scored(benchmark, run, caplog):

@@ -12,6 +12,7 @@ from srgan.training.dry_run import Cost, measure, report
 from srgan.training.phases import plan_phases
 from srgan.training.rehearsal import is_enough
 from srgan.training.resources import Workers
+from srgan.training.time_left import JOB_END_SECONDS
 
 CONFIG = """
 batch: {global_batch: 4, hr_crop: 32}
@@ -92,9 +93,9 @@ def test_what_is_left_of_a_run_is_told_for_all_gpus(small_data):
     assert "steps timed: 5 of pretrain, 5 of gan" in lines[0]
     assert "pretrain: 0 steps of 0.1 s (half of them took 0.1 to 0.1 s): 0:00" in lines
     assert "gan: 3600 steps of 0.9 s (half of them took 0.85 to 1 s): 51:00 to 1:00:00" in lines
-    # The phase has begun. The ends of its epochs and the last validation come on top.
+    # The phase has begun. Ends of epochs, the last validation and the job's end come on top.
     gan = phases[1]
-    ends = 0.5 * (gan.epochs - 400 // epoch) + 6
+    ends = 0.5 * (gan.epochs - 400 // epoch) + 6 + JOB_END_SECONDS
     least, most = 3060 + ends, 3600 + ends
     (line,) = (line for line in lines if line.startswith("time: "))
     hours = f"{8 * least / 3600:.1f} to {8 * most / 3600:.1f} GPU hours"

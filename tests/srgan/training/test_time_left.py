@@ -4,7 +4,14 @@ import pytest
 
 from srgan.config_file import parse_config
 from srgan.training.phases import plan_phases
-from srgan.training.time_left import Costs, Stopwatch, recorded_costs, steady_seconds, time_left
+from srgan.training.time_left import (
+    JOB_END_SECONDS,
+    Costs,
+    Stopwatch,
+    recorded_costs,
+    steady_seconds,
+    time_left,
+)
 from srgan.training.totals import EpochTotals
 
 PHASES = plan_phases(
@@ -35,7 +42,7 @@ class Run:
                 self._step(phase, first=first)
                 first = False
         for at, left in self.told:
-            yield at / self.now, left, self.now + RUN_END - at
+            yield at / self.now, left, self.now + RUN_END + JOB_END_SECONDS - at
 
     def _step(self, phase, *, first):
         seconds = STEP[phase.name] / self.speed
@@ -75,13 +82,14 @@ def test_it_is_within_a_quarter_from_a_tenth_of_the_run_on():
 def test_phases_are_measured_or_follow_from_their_flops():
     known = {"steps": {"first": 0.5}, "begin": 20.0, "epoch_end": 3.0, "run_end": 12.0}
     left = time_left(PHASES, 90, Costs(**known), FLOPS)
+    end = 12 + JOB_END_SECONDS
     # 5 steps and an epoch's end; the next phase begins, 60 steps of 4 times the FLOPs, 3 ends.
-    assert left == (5 * 0.5 + 3 + 20 + 60 * 2.0 + 3 * 3 + 12, ("second",))
+    assert left == (5 * 0.5 + 3 + 20 + 60 * 2.0 + 3 * 3 + end, ("second",))
     measured = Costs(**known | {"steps": STEP})
-    assert time_left(PHASES, 90, measured, {}) == (5 * 0.5 + 3 + 20 + 60 * 2.2 + 3 * 3 + 12, ())
-    assert time_left(PHASES, 155, measured, {}) == (12, ())
+    assert time_left(PHASES, 90, measured, {}) == (5 * 0.5 + 3 + 20 + 60 * 2.2 + 3 * 3 + end, ())
+    assert time_left(PHASES, 155, measured, {}) == (end, ())
     later = time_left(PHASES, 0, Costs(**known | {"steps": {"second": 2.0}}), FLOPS)
-    assert later == (2 * 20 + 95 * 0.5 + 60 * 2.0 + 8 * 3 + 12, ("first",))
+    assert later == (2 * 20 + 95 * 0.5 + 60 * 2.0 + 8 * 3 + end, ("first",))
     assert time_left(PHASES, 0, Costs(**known | {"steps": {}}), FLOPS) is None
 
 
