@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from data_pipeline.platform.deaths import one_line
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.logs import configure_logging
 
@@ -36,8 +37,6 @@ def run(main: Callable[[], None]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except _ray_errors() as error:
-        from data_pipeline.platform.deaths import one_line
-
         print(f"error: {one_line(error)}; run the same command again to go on", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

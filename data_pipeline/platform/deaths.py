@@ -2,8 +2,6 @@
 
 import re
 
-from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
-
 # Ray's monitor ends a process, and says what it saw.
 _MONITOR = re.compile(r"Memory on the node \(IP: ([^,]+), .*?was (\S+) used / (\S+) limit")
 
@@ -18,6 +16,8 @@ def explain_death(error: BaseException) -> str | None:
     Args:
         error: What Ray raised in place of a result.
     """
+    from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
+
     if not isinstance(error, ActorDiedError | OutOfMemoryError | WorkerCrashedError):
         return None
     text = str(error)

@@ -4,12 +4,11 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline.imresize import SCALES
 from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import Manifest, require_manifest
-from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_file, open_storage
 from srgan.config import Config, needed_extractors
@@ -30,10 +29,10 @@ from srgan.training.goodput import recorded_job
 from srgan.training.job_log import copied_log
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
-from srgan.training.ray_workers import fit
-from srgan.training.resources import plan_now
-from srgan.training.worker import train_worker
 from srgan.vgg_weights import provide_vgg_weights
+
+if TYPE_CHECKING:
+    from srgan.training.requests import TrainingEnd
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +69,11 @@ def train(
     manifest = require_manifest(data)
     if _ends_here(run, *check_run(config, data, run, manifest)):
         return
+    # After the checks: Ray takes seconds to import.
+    from data_pipeline.platform.cluster import ray_session
+    from srgan.training.ray_workers import fit
+    from srgan.training.resources import plan_now
+
     with hold_lease(run) as lease:
         # Again: another trainer may have ended since.
         phases, position = check_run(config, data, run, manifest)
@@ -97,7 +101,14 @@ def train(
                 "rehearsal": rehearsal,
             }
             with copied_log(run, began), recorded_job(run, lease, began):
-                fit(train_worker, arguments, scaling, failures=config.failures)
+                fit(_train, arguments, scaling, failures=config.failures)
+
+
+def _train(**arguments: Any) -> "TrainingEnd":
+    """Runs in a worker: no other process needs TensorFlow."""
+    from srgan.training.worker import train_worker
+
+    return train_worker(**arguments)
 
 
 def is_finished(phases: Sequence[Phase], position: Position | None) -> bool:

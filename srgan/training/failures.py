@@ -70,6 +70,14 @@ def describe(error: BaseException) -> Failure:
     return Failure(told, is_final, name in _COLLATERAL_NAMES)
 
 
+def is_foreseen(error: BaseException) -> bool:
+    """Whether one line explains an error, so that its traceback says nothing more."""
+    return (
+        isinstance(error, UserError | JobFailedError | OSError)
+        or type(error).__name__ in _COLLATERAL_NAMES
+    )
+
+
 def first_cause(failures: Sequence[Failure]) -> Failure | None:
     """The failure that explains the others; None where there is none."""
     return min(failures, key=lambda failure: failure.is_collateral, default=None)

@@ -20,6 +20,13 @@ _SECONDS_BETWEEN_LAST_SAVES = 30.0
 _log = logging.getLogger(__name__)
 
 
+class TrainingEnd(NamedTuple):
+    """How a worker ended: after which step of the run, and whether it was asked to stop."""
+
+    step: int
+    stopped: bool
+
+
 @ray.remote(num_cpus=0, max_restarts=0)
 class Switchboard:
     """An actor on the driver's node: the driver tells workers to stop, they tell how they are."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ray.cluster_utils import Cluster
 
 from jobs import train
-from srgan.vgg import weight_shapes
+from srgan.vgg_layers import weight_shapes
 from tests.conftest import assert_refused, new_bucket, s3_client, use_server
 from tests.integration.jobs import finish, refusal, start
 
