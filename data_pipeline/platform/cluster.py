@@ -58,6 +58,9 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    import colorama  # Ray's own copy, which nobody finds before `import ray`
+
+    colorama.init()  # strips Ray's colours where there is no terminal
     if address := os.environ.get("RAY_ADDRESS"):
         _connect(address)
     else:

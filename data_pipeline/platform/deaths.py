@@ -7,6 +7,7 @@ _MONITOR = re.compile(r"Memory on the node \(IP: ([^,]+), .*?was (\S+) used / (\
 
 # The kernel ends a process, and Ray only sees its connection close.
 _SILENT = re.compile(r"connection error code 2|worker process has died")
+_LOST = "its node has died"
 _NODE = re.compile(r"^\s*ip: (\S+)$", re.M)
 
 
@@ -35,4 +36,10 @@ def explain_death(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
     """An error of Ray's in one line of at most 300 characters."""
     told = explain_death(error)
+    if not told and _LOST in str(error):
+        told = (
+            f"node {found[1]} was lost"
+            if (found := _NODE.search(str(error)))
+            else "a node was lost"
+        )
     return told or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

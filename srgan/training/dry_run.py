@@ -72,7 +72,8 @@ def dry_run(
         gpus: Likewise.
 
     Returns:
-        Lines for people: what the run would take in time, memory and storage.
+        Lines for people: what the run would take in time, memory and storage. None for a run that
+        is finished.
 
     Raises:
         UserError: What `train` would raise, at once or after hours.
@@ -83,7 +84,7 @@ def dry_run(
     phases, position = check_run(config, data, run, manifest)
     step = position.step if position else 0
     if is_finished(phases, position):
-        return [f"{run.uri}: all {phases[-1].stop} steps are done already"]
+        return []
     # After the checks: Ray takes seconds to import.
     from data_pipeline.platform.cluster import ray_session
     from srgan.training.resources import plan_now

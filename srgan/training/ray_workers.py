@@ -29,6 +29,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.logs import configure_logging
 from srgan.config import FailuresConfig
 from srgan.training.addresses import Addresses
 from srgan.training.failures import Failure, describe, first_cause, is_foreseen
@@ -50,15 +51,26 @@ _log = logging.getLogger(__name__)
 class _Failures(UserCallback):
     """Names workers that do not answer; ends the run where a restart does not fix a failure."""
 
-    def __init__(self, switchboard: Any) -> None:
-        self._switchboard = switchboard
+    def __init__(self, switchboard: Any, restarts: int) -> None:
+        self._switchboard, self._restarts = switchboard, restarts
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train's controller; what it raises ends the run."""
         end_silent(self._switchboard)
-        for failure in ray.get(self._switchboard.lose_workers.remote()):
+        for error in worker_exceptions.values():
+            death = getattr(error, "health_check_failure", None)
+            if isinstance(death, RayError):
+                ray.get(self._switchboard.fail.remote(describe(death)))
+        told = ray.get(self._switchboard.lose_workers.remote())
+        for failure in told:
             if failure.is_final:
                 raise ControllerError(failure.error)  # Ray logs the traceback of any other kind
+        self._restarts -= 1
+        cause = first_cause(told)
+        if cause and self._restarts >= 0:
+            reason = str(cause.error).removeprefix("training failed: ").partition("; ")[0]
+            line = f"the workers start again from the last checkpoint: {reason}"
+            ray.get(self._switchboard.note_lines.remote([line]))
 
 
 def fit(
@@ -120,6 +132,7 @@ def _run_trainer(
     failures: FailuresConfig,
 ) -> TrainingEnd:
     """Ray Train from its begin to its end. The arguments are those of `fit`."""
+    configure_logging()
 
     def run(given: dict[str, Any]) -> TrainingEnd:
         try:
@@ -147,7 +160,7 @@ def _run_trainer(
             storage_filesystem=PyFileSystem(FSSpecHandler(MemoryFileSystem())),
             storage_path="ray-train",
             failure_config=FailureConfig(max_failures=failures.restarts),
-            callbacks=[_Failures(arguments["switchboard"])],
+            callbacks=[_Failures(arguments["switchboard"], failures.restarts)],
             # Its errors reach the driver, and its files keep everything.
             logging_config=LoggingConfig(log_level="CRITICAL"),
             worker_runtime_env={"env_vars": {_LOG_LEVEL: os.environ.get(_LOG_LEVEL, "2")}},
@@ -234,10 +247,6 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _reason(error: RayError, told: Sequence[Failure]) -> Exception:
-    """What ends the job: why a worker failed, by its own word, else by Ray's."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    died = [
-        one for one in getattr(cause, "worker_failures", {}).values() if isinstance(one, RayError)
-    ]
-    first = first_cause([*told, *map(describe, died)]) or describe(cause)
-    return first.error
+    """What ends the job: why a worker failed, else why Ray Train did."""
+    cause = first_cause(told) or describe(error.cause if isinstance(error, RayTaskError) else error)
+    return cause.error

@@ -9,6 +9,7 @@ import ray
 import ray.train
 from ray.exceptions import RayError
 
+from data_pipeline.platform.logs import configure_logging
 from srgan.training.failures import Failure
 from srgan.training.pulse import Beat, Pace
 from srgan.training.rehearsal import Rehearsal
@@ -32,6 +33,7 @@ class Switchboard:
     """An actor on the driver's node: the driver tells workers to stop, they tell how they are."""
 
     def __init__(self) -> None:
+        configure_logging()
         self._stop = asyncio.Event()
         self._training = False
         self._failures: list[Failure] = []
