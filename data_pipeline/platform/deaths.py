@@ -11,6 +11,11 @@ _LOST = "its node has died"
 _NODE = re.compile(r"^\s*ip: (\S+)$", re.M)
 
 
+def is_of_ray(error: BaseException) -> bool:
+    """Whether it is one of Ray's errors. Ray takes a second to import, so this does without."""
+    return any(kind.__module__ == "ray.exceptions" for kind in type(error).__mro__)
+
+
 def explain_death(error: BaseException) -> str | None:
     """What happened, in words without a fix; None for an error of another kind.
 

@@ -67,7 +67,7 @@ def train(
     began = time.time()
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
-    if _ends_here(run, *check_run(config, data, run, manifest)):
+    if is_finished(run, *check_run(config, data, run, manifest)):
         return
     # After the checks: Ray takes seconds to import.
     from data_pipeline.platform.cluster import ray_session
@@ -77,7 +77,7 @@ def train(
     with hold_lease(run) as lease:
         # Again: another trainer may have ended since.
         phases, position = check_run(config, data, run, manifest)
-        if _ends_here(run, phases, position):
+        if is_finished(run, phases, position):
             return
         if position is None and run.list(GENERATORS):
             _log.warning("%s: holds no checkpoint yet: the run begins again at step 0", run.uri)
@@ -111,18 +111,12 @@ def _train(**arguments: Any) -> "TrainingEnd":
     return train_worker(**arguments)
 
 
-def is_finished(phases: Sequence[Phase], position: Position | None) -> bool:
-    """Whether a run has nothing left to do: all steps are done, and the last epoch is ended."""
-    return position is not None and position.step == phases[-1].stop and not position.epoch
-
-
-def _ends_here(run: Storage, phases: Sequence[Phase], position: Position | None) -> bool:
-    """Whether the run is finished. Says so in the log."""
-    finished = is_finished(phases, position)
-    if finished:
-        epochs = sum(phase.epochs for phase in phases)
-        _log.info("%s: all %d epochs are done already", run.uri, epochs)
-    return finished
+def is_finished(run: Storage, phases: Sequence[Phase], position: Position | None) -> bool:
+    """Whether all steps are done and the last epoch is ended. Says so in the log."""
+    if position is None or position.step != phases[-1].stop or position.epoch:
+        return False
+    _log.info("%s: all %d epochs are done already", run.uri, sum(one.epochs for one in phases))
+    return True
 
 
 def check_run(

@@ -83,7 +83,7 @@ def dry_run(
     manifest = require_manifest(data)
     phases, position = check_run(config, data, run, manifest)
     step = position.step if position else 0
-    if is_finished(phases, position):
+    if is_finished(run, phases, position):
         return []
     # After the checks: Ray takes seconds to import.
     from data_pipeline.platform.cluster import ray_session

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_pipeline.loading.cache import DamagedShardError
-from data_pipeline.platform.deaths import explain_death, one_line
+from data_pipeline.platform.deaths import explain_death, is_of_ray, one_line
 from data_pipeline.platform.errors import JobFailedError, UserError
 
 
@@ -64,7 +64,7 @@ def describe(error: BaseException) -> Failure:
             f"training failed: {death}; lower batch.global_batch, or use nodes with more memory; "
             "the same command goes on from the last checkpoint"
         )
-    elif type(error).__module__ == "ray.exceptions":
+    elif is_of_ray(error):
         told = JobFailedError(f"training failed: {one_line(error)}")
     else:
         kind = "" if isinstance(error, JobFailedError) else f"{name}: "
