@@ -144,7 +144,7 @@ def main() -> None:
         parser.error("pass --out: without --run there is no other place for the results")
     benchmark = _benchmark(args)
     # After the checks: Ray and matplotlib take seconds to import.
-    from srgan.evaluation.evaluate import Limits, evaluate
+    from srgan.evaluation.evaluate import evaluate
 
     summary = evaluate(
         benchmark,
