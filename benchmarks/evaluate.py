@@ -112,7 +112,7 @@ def _task(run: Path, hr: Path, number: int) -> score_task.ScoreTask:
 
     from srgan.generator_file import save_generator
     from srgan.networks import generator
-    from srgan.vgg import weight_shapes
+    from srgan.vgg_layers import weight_shapes
 
     config = load_config(_ROOT / "configs/paper.yaml")
     storage = open_storage(str(run))

@@ -13,7 +13,8 @@ from benchmarks.common import image_files, read
 from benchmarks.jax_step import Trainer
 from data_pipeline.imresize import imresize
 from srgan.config import VggName
-from srgan.vgg import FeatureExtractor, weight_shapes
+from srgan.vgg import FeatureExtractor
+from srgan.vgg_layers import weight_shapes
 
 SCALE = 4
 

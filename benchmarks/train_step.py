@@ -75,7 +75,7 @@ def main() -> None:
 
 def _prepare(folder: Path, photographs: str | None, mosaics: int, size: Size) -> None:
     from data_pipeline.prepare.build import prepare
-    from srgan.vgg import weight_shapes
+    from srgan.vgg_layers import weight_shapes
 
     image_files(photographs, folder / "images", mosaics, size)
     prepare(data_settings("arrow", folder / "images"), str(folder / "data"))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from data_pipeline.platform.deaths import is_of_ray, one_line
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.logs import configure_logging
 
@@ -35,9 +36,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     except (JobFailedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except _ray_errors() as error:
-        from data_pipeline.platform.deaths import one_line
-
+    except Exception as error:
+        if not is_of_ray(error):
+            raise
         print(f"error: {one_line(error)}; run the same command again to go on", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
@@ -55,9 +56,3 @@ def _use_utf8() -> None:
         raise UserError(f"Python reads file names as {encoding}: start it without -X utf8=0")
     os.environ[_UTF8_VARIABLE] = "1"
     os.execv(sys.executable, sys.orig_argv)  # noqa: S606
-
-
-def _ray_errors() -> tuple[type[Exception], ...]:
-    """The errors of Ray; none in a process that did not need Ray, whose import takes a second."""
-    exceptions = sys.modules.get("ray.exceptions")
-    return (exceptions.RayError,) if exceptions else ()

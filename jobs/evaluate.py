@@ -14,7 +14,6 @@ from data_pipeline.imresize import SCALES, Kernel
 from jobs.command import Parser, run
 from srgan.evaluation.alerts import JUDGED, Limit, Limits
 from srgan.evaluation.benchmark import Benchmark, data_benchmark, folder_benchmark
-from srgan.evaluation.evaluate import evaluate
 from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
 from srgan.evaluation.webhook import check_webhook
 
@@ -49,9 +48,9 @@ def _webhook(text: str) -> str:
 
 
 def _benchmark(args: argparse.Namespace) -> Benchmark:
+    run = open_run(args.run) if args.run else None
     if args.data:
         return data_benchmark(args.data, args.kernel)
-    run = open_run(args.run) if args.run else None
     if run and not args.hr:
         return data_benchmark(run.data_uri, args.kernel)
     scale, kernel = folder_scale_and_kernel(run, args.scale, args.kernel)
@@ -143,8 +142,12 @@ def main() -> None:
         parser.error("pass --data or --hr, or a --run whose data set to score")
     if not (args.run or args.out):
         parser.error("pass --out: without --run there is no other place for the results")
+    benchmark = _benchmark(args)
+    # After the checks: Ray and matplotlib take seconds to import.
+    from srgan.evaluation.evaluate import evaluate
+
     summary = evaluate(
-        _benchmark(args),
+        benchmark,
         run_uri=args.run,
         out_uri=args.out,
         epochs=args.epochs,

@@ -46,10 +46,13 @@ def main() -> None:
     config = load_config(args.config, args.set)
     resources = {"workers": args.num_workers, "gpus": args.gpus_per_worker}
     if args.dry_run:
-        print("\n".join(dry_run(config, args.data, args.run, **resources)))
-        print("next: the same command without --dry-run")
+        report = dry_run(config, args.data, args.run, **resources)
     else:
+        report = []
         train(config, args.data, args.run, **resources)
+    if report:
+        print(*report, "next: the same command without --dry-run", sep="\n")
+    else:
         run_uri = args.run.rstrip("/")
         print(f"{run_uri}: is trained; its generators are in {run_uri}/generators")
         print(f"next: python -m jobs.evaluate --run {quote(run_uri)}")

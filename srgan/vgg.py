@@ -1,36 +1,19 @@
 """VGG19's features for the content loss (Ledig et al. 2017, section 2.2.1), in plain Keras."""
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 from keras import ops
 
 from srgan.config import VggName
-
-# phi_{i,j}: the j-th convolution, after its activation, before the i-th pooling.
-_LAST_LAYER = {"vgg22": "block2_conv2", "vgg54": "block5_conv4"}
-
-# Filters of every convolution. The driver needs the shapes and must not build layers: with a
-# layer Keras initialises every GPU.
-_FILTERS = {
-    f"block{block}_conv{number}": filters
-    for block, (convolutions, filters) in enumerate(
-        ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)), 1
-    )
-    for number in range(1, convolutions + 1)
-}
+from srgan.vgg_layers import FILTERS, LAST_LAYER, Weights, check_weights, weight_shapes
 
 # Keras's "caffe" preprocessing: 0 to 255, BGR, minus ImageNet's mean, no scaling.
 _MEAN_BGR = (103.939, 116.779, 123.68)
 
 _FEATURE_SCALE = 1 / 12.75
-
-Weights = Mapping[str, npt.NDArray[np.float32]]
 
 
 class FeatureExtractor:
@@ -54,7 +37,7 @@ class FeatureExtractor:
         vgg19 = keras.applications.VGG19(
             include_top=False, weights=None, input_shape=(None, None, 3)
         )
-        network = keras.Model(vgg19.input, vgg19.get_layer(_LAST_LAYER[name]).output)
+        network = keras.Model(vgg19.input, vgg19.get_layer(LAST_LAYER[name]).output)
         policy = keras.config.dtype_policy()
         self._network = keras.models.clone_model(
             network,
@@ -64,7 +47,7 @@ class FeatureExtractor:
         )
         self._network.trainable = False
         for layer in self._network.layers:
-            if layer.name in _FILTERS:
+            if layer.name in FILTERS:
                 layer.set_weights([weights[f"{layer.name}/{part}"] for part in ("kernel", "bias")])
 
     def __call__(self, images: Any) -> Any:
@@ -89,30 +72,6 @@ def extractor_flops(name: VggName, side: int) -> int:
             block = int(key.removeprefix("block")[0])
             flops += 2 * (side // 2 ** (block - 1)) ** 2 * math.prod(shape)
     return flops
-
-
-def weight_shapes(name: VggName) -> dict[str, tuple[int, ...]]:
-    """The shapes of the arrays that an extractor needs, by name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels = 3
-    for layer, filters in _FILTERS.items():
-        shapes[f"{layer}/kernel"] = (3, 3, channels, filters)
-        shapes[f"{layer}/bias"] = (filters,)
-        if layer == _LAST_LAYER[name]:
-            break
-        channels = filters
-    return shapes
-
-
-def check_weights(weights: Weights, name: VggName) -> None:
-    """Raises ValueError naming the first array that an extractor lacks or cannot use."""
-    for key, shape in weight_shapes(name).items():
-        if key not in weights:
-            raise ValueError(f"lacks {key}, which {name} needs")
-        if weights[key].shape != shape:
-            raise ValueError(f"{key} has shape {list(weights[key].shape)}, expected {list(shape)}")
-        if not np.isfinite(weights[key]).all():
-            raise ValueError(f"{key} holds values that are not finite")
 
 
 def _in_dtype(dtype: str, layer: keras.Layer) -> keras.Layer:

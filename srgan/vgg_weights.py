@@ -14,7 +14,7 @@ from data_pipeline.platform.storage import Storage, open_file
 from srgan import KERAS_FOLDER
 from srgan.config import VggName
 from srgan.run_layout import VGG_KEY
-from srgan.vgg import Weights, check_weights, weight_shapes
+from srgan.vgg_layers import Weights, check_weights, weight_shapes
 
 IMAGENET = "imagenet"
 

@@ -58,6 +58,9 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    import colorama  # Ray's own copy, which nobody finds before `import ray`
+
+    colorama.init()  # strips Ray's colours where there is no terminal
     if address := os.environ.get("RAY_ADDRESS"):
         _connect(address)
     else:
@@ -102,7 +105,7 @@ def _start() -> None:
 
 
 def _init() -> None:
-    port = str(_free_port())
+    port = str(free_port())
     inherited = {"RAY_GCS_SERVER_PORT": port, "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
     os.environ |= inherited
     try:
@@ -124,7 +127,7 @@ def _local_environment(python: str) -> dict[str, str] | None:
     return None if quoted == python else {"py_executable": quoted}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that no server listens on, and that no outgoing connection is given meanwhile."""
     while True:
         port = random.SystemRandom().randrange(*_SERVER_PORTS)

@@ -2,14 +2,18 @@
 
 import re
 
-from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
-
 # Ray's monitor ends a process, and says what it saw.
 _MONITOR = re.compile(r"Memory on the node \(IP: ([^,]+), .*?was (\S+) used / (\S+) limit")
 
 # The kernel ends a process, and Ray only sees its connection close.
 _SILENT = re.compile(r"connection error code 2|worker process has died")
+_LOST = "its node has died"
 _NODE = re.compile(r"^\s*ip: (\S+)$", re.M)
+
+
+def is_of_ray(error: BaseException) -> bool:
+    """Whether it is one of Ray's errors. Ray takes a second to import, so this does without."""
+    return any(kind.__module__ == "ray.exceptions" for kind in type(error).__mro__)
 
 
 def explain_death(error: BaseException) -> str | None:
@@ -18,6 +22,8 @@ def explain_death(error: BaseException) -> str | None:
     Args:
         error: What Ray raised in place of a result.
     """
+    from ray.exceptions import ActorDiedError, OutOfMemoryError, WorkerCrashedError
+
     if not isinstance(error, ActorDiedError | OutOfMemoryError | WorkerCrashedError):
         return None
     text = str(error)
@@ -35,4 +41,10 @@ def explain_death(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
     """An error of Ray's in one line of at most 300 characters."""
     told = explain_death(error)
+    if not told and _LOST in str(error):
+        told = (
+            f"node {found[1]} was lost"
+            if (found := _NODE.search(str(error)))
+            else "a node was lost"
+        )
     return told or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -18,7 +18,6 @@ from data_pipeline.manifest import (
     ValidRecord,
 )
 from data_pipeline.platform.errors import JobFailedError, UserError
-from data_pipeline.platform.fanout import TaskFailedError, fan_out
 from data_pipeline.platform.storage import ReadableStorage, Storage, open_storage
 from data_pipeline.platform.storage.archive import ZipStorage
 from data_pipeline.platform.storage.memory import MemoryStorage
@@ -136,6 +135,8 @@ def _build(
     Raises:
         UserError, JobFailedError: The first error after all were tried.
     """
+    from data_pipeline.platform.fanout import TaskFailedError, fan_out
+
     left = [part for part in parts if part.name not in done]
     arguments = ((_portable_part(part), settings, storage) for part in left)
     results = fan_out(build_part, arguments, total=len(left), label="prepare", unit="parts")

@@ -11,7 +11,6 @@ from data_pipeline.manifest import (
     stored_files,
 )
 from data_pipeline.platform.errors import JobFailedError, UserError
-from data_pipeline.platform.fanout import TaskFailedError, fan_out
 from data_pipeline.platform.hashing import stream_sha256
 from data_pipeline.platform.storage import Storage, open_storage
 from data_pipeline.prepare.originals import compare_sources, open_sources
@@ -61,6 +60,8 @@ def verify(data_uri: str) -> Manifest:
     """
     storage = open_storage(data_uri)
     manifest = require_manifest(storage)
+    from data_pipeline.platform.fanout import TaskFailedError, fan_out
+
     records = manifest.records
     arguments = ((storage, record) for record in records)
     results = fan_out(check_part, arguments, total=len(records), label="verify", unit="parts")

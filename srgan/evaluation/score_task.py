@@ -11,6 +11,7 @@ from data_pipeline.images import Image, encode_png
 from data_pipeline.pairs import lr_psnr
 from data_pipeline.platform.devices import use_devices
 from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.logs import configure_logging
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import GeneratorConfig
 from srgan.evaluation.benchmark import (
@@ -90,6 +91,9 @@ def load_pair(task: ScoreTask) -> Pair:
 
 class GpuMaker:
     """A process with a GPU of its own, which runs the networks of one task after the other."""
+
+    def __init__(self) -> None:
+        configure_logging()
 
     def make(self, task: ScoreTask, pair: Pair) -> Made:
         """As `make`, on the GPU. Raises UserError also if TensorFlow does not see the GPU."""

@@ -4,12 +4,11 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_pipeline.imresize import SCALES
 from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import Manifest, require_manifest
-from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_file, open_storage
 from srgan.config import Config, needed_extractors
@@ -30,10 +29,10 @@ from srgan.training.goodput import recorded_job
 from srgan.training.job_log import copied_log
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
-from srgan.training.ray_workers import fit
-from srgan.training.resources import plan_now
-from srgan.training.worker import train_worker
 from srgan.vgg_weights import provide_vgg_weights
+
+if TYPE_CHECKING:
+    from srgan.training.requests import TrainingEnd
 
 _log = logging.getLogger(__name__)
 
@@ -68,12 +67,17 @@ def train(
     began = time.time()
     data, run = open_storage(data_uri), open_storage(run_uri)
     manifest = require_manifest(data)
-    if _ends_here(run, *check_run(config, data, run, manifest)):
+    if is_finished(run, *check_run(config, data, run, manifest)):
         return
+    # After the checks: Ray takes seconds to import.
+    from data_pipeline.platform.cluster import ray_session
+    from srgan.training.ray_workers import fit
+    from srgan.training.resources import plan_now
+
     with hold_lease(run) as lease:
         # Again: another trainer may have ended since.
         phases, position = check_run(config, data, run, manifest)
-        if _ends_here(run, phases, position):
+        if is_finished(run, phases, position):
             return
         if position is None and run.list(GENERATORS):
             _log.warning("%s: holds no checkpoint yet: the run begins again at step 0", run.uri)
@@ -97,21 +101,22 @@ def train(
                 "rehearsal": rehearsal,
             }
             with copied_log(run, began), recorded_job(run, lease, began):
-                fit(train_worker, arguments, scaling, failures=config.failures)
+                fit(_train, arguments, scaling, failures=config.failures)
 
 
-def is_finished(phases: Sequence[Phase], position: Position | None) -> bool:
-    """Whether a run has nothing left to do: all steps are done, and the last epoch is ended."""
-    return position is not None and position.step == phases[-1].stop and not position.epoch
+def _train(**arguments: Any) -> "TrainingEnd":
+    """Runs in a worker: no other process needs TensorFlow."""
+    from srgan.training.worker import train_worker
+
+    return train_worker(**arguments)
 
 
-def _ends_here(run: Storage, phases: Sequence[Phase], position: Position | None) -> bool:
-    """Whether the run is finished. Says so in the log."""
-    finished = is_finished(phases, position)
-    if finished:
-        epochs = sum(phase.epochs for phase in phases)
-        _log.info("%s: all %d epochs are done already", run.uri, epochs)
-    return finished
+def is_finished(run: Storage, phases: Sequence[Phase], position: Position | None) -> bool:
+    """Whether all steps are done and the last epoch is ended. Says so in the log."""
+    if position is None or position.step != phases[-1].stop or position.epoch:
+        return False
+    _log.info("%s: all %d epochs are done already", run.uri, sum(one.epochs for one in phases))
+    return True
 
 
 def check_run(

@@ -4,10 +4,9 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from data_pipeline.manifest import Manifest, require_manifest
-from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.progress import data_size, duration
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import Config
@@ -16,8 +15,10 @@ from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, SAMPLES, VGG_
 from srgan.training.driver import check_run, is_finished, train
 from srgan.training.phases import Phase
 from srgan.training.rehearsal import MOST_STEPS, quartiles
-from srgan.training.resources import Workers, plan_now
 from srgan.training.time_left import Costs, time_left
+
+if TYPE_CHECKING:
+    from srgan.training.resources import Workers
 
 _LOOKS = 5
 
@@ -71,7 +72,8 @@ def dry_run(
         gpus: Likewise.
 
     Returns:
-        Lines for people: what the run would take in time, memory and storage.
+        Lines for people: what the run would take in time, memory and storage. None for a run that
+        is finished.
 
     Raises:
         UserError: What `train` would raise, at once or after hours.
@@ -81,8 +83,12 @@ def dry_run(
     manifest = require_manifest(data)
     phases, position = check_run(config, data, run, manifest)
     step = position.step if position else 0
-    if is_finished(phases, position):
-        return [f"{run.uri}: all {phases[-1].stop} steps are done already"]
+    if is_finished(run, phases, position):
+        return []
+    # After the checks: Ray takes seconds to import.
+    from data_pipeline.platform.cluster import ray_session
+    from srgan.training.resources import plan_now
+
     rehearsal = f"dry-run-{uuid.uuid4().hex[:8]}"
     try:
         with ray_session():
@@ -162,7 +168,7 @@ def report(
     phases: Sequence[Phase],
     *,
     step: int,
-    workers: Workers,
+    workers: "Workers",
     cost: Cost,
     manifest: Manifest,
 ) -> list[str]:

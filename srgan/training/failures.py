@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_pipeline.loading.cache import DamagedShardError
-from data_pipeline.platform.deaths import explain_death
+from data_pipeline.platform.deaths import explain_death, is_of_ray, one_line
 from data_pipeline.platform.errors import JobFailedError, UserError
 
 
@@ -64,10 +64,20 @@ def describe(error: BaseException) -> Failure:
             f"training failed: {death}; lower batch.global_batch, or use nodes with more memory; "
             "the same command goes on from the last checkpoint"
         )
+    elif is_of_ray(error):
+        told = JobFailedError(f"training failed: {one_line(error)}")
     else:
         kind = "" if isinstance(error, JobFailedError) else f"{name}: "
         told = JobFailedError(f"training failed: {kind}{_telling_line(str(error))}")
     return Failure(told, is_final, name in _COLLATERAL_NAMES)
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Whether one line explains an error, so that its traceback says nothing more."""
+    return (
+        isinstance(error, UserError | JobFailedError | OSError)
+        or type(error).__name__ in _COLLATERAL_NAMES
+    )
 
 
 def first_cause(failures: Sequence[Failure]) -> Failure | None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ from srgan.training.failures import NonFiniteError
 from srgan.training.phases import Phase, phase_of
 from srgan.training.pulse import Place, Pulse
 from srgan.training.rehearsal import Rehearsal
-from srgan.training.requests import Requester, Requests, StopRequest
+from srgan.training.requests import Requester, Requests, StopRequest, TrainingEnd
 from srgan.training.saving import Saver
 from srgan.training.state import (
     Networks,
@@ -31,13 +31,6 @@ from srgan.training.strategy import steps_per_call, uses_xla
 from srgan.training.totals import EpochTotals, FinishedEpoch, compute_rates
 from srgan.training.training_log import TrainingLog
 from srgan.vgg import FeatureExtractor
-
-
-class TrainingEnd(NamedTuple):
-    """How a worker ended: after which step of the run, and whether it was asked to stop."""
-
-    step: int
-    stopped: bool
 
 
 class Loop:

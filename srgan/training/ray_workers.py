@@ -16,17 +16,25 @@ from typing import Any
 import ray
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow.fs import FSSpecHandler, PyFileSystem
-from ray.exceptions import RayError
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
-from ray.train.tensorflow import TensorflowTrainer
+from ray.exceptions import RayError, RayTaskError
+from ray.train import (
+    ControllerError,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    UserCallback,
+)
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.logs import configure_logging
 from srgan.config import FailuresConfig
-from srgan.training.failures import Failure, describe, first_cause
-from srgan.training.loop import TrainingEnd
+from srgan.training.addresses import Addresses
+from srgan.training.failures import Failure, describe, first_cause, is_foreseen
 from srgan.training.pulse import Pulse
-from srgan.training.requests import Switchboard
+from srgan.training.requests import Switchboard, TrainingEnd
 from srgan.training.resources import Workers, cluster_nodes, describe_nodes
 from srgan.training.watchdog import Watchdog, end_silent
 
@@ -43,15 +51,26 @@ _log = logging.getLogger(__name__)
 class _Failures(UserCallback):
     """Names workers that do not answer; ends the run where a restart does not fix a failure."""
 
-    def __init__(self, switchboard: Any) -> None:
-        self._switchboard = switchboard
+    def __init__(self, switchboard: Any, restarts: int) -> None:
+        self._switchboard, self._restarts = switchboard, restarts
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called by Ray Train's controller; what it raises ends the run."""
         end_silent(self._switchboard)
-        for failure in ray.get(self._switchboard.lose_workers.remote()):
+        for error in worker_exceptions.values():
+            death = getattr(error, "health_check_failure", None)
+            if isinstance(death, RayError):
+                ray.get(self._switchboard.fail.remote(describe(death)))
+        told = ray.get(self._switchboard.lose_workers.remote())
+        for failure in told:
             if failure.is_final:
-                raise failure.error
+                raise ControllerError(failure.error)  # Ray logs the traceback of any other kind
+        self._restarts -= 1
+        cause = first_cause(told)
+        if cause and self._restarts >= 0:
+            reason = str(cause.error).removeprefix("training failed: ").partition("; ")[0]
+            line = f"the workers start again from the last checkpoint: {reason}"
+            ray.get(self._switchboard.note_lines.remote([line]))
 
 
 def fit(
@@ -81,18 +100,54 @@ def fit(
     switchboard: Any = Switchboard.options(  # type: ignore[attr-defined]
         scheduling_strategy=node
     ).remote()
+    settings = {name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN_")}
+    # In a process of its own. A thread that waits in Ray can be neither woken nor left behind:
+    # Python crashes if one still waits at its end.
+    task = ray.remote(
+        num_cpus=0,
+        max_retries=0,
+        scheduling_strategy=node,
+        runtime_env={"env_vars": settings},
+    )(_run_trainer)
+    training = task.remote(worker, arguments | {"switchboard": switchboard}, workers, failures)
+    watch = _ClusterWatch(workers, switchboard, failures.cluster_minutes)
+    watchdog = Watchdog(switchboard, failures.stall_minutes)
+    try:
+        end = _await_end(training, switchboard, [watch.check, watchdog.check])
+        watchdog.check()  # the last epoch's slowest worker
+    except RayError as error:  # of the workers, the controller, an actor
+        told = _answer(switchboard.failures.remote(), otherwise=())
+        raise _reason(error, told) from error
+    finally:
+        ray.cancel(training, force=True)  # if it has not ended
+    if end.stopped:
+        _log.info("a checkpoint of step %d is saved", end.step)
+        raise KeyboardInterrupt
+
+
+def _run_trainer(
+    worker: Callable[..., TrainingEnd],
+    arguments: dict[str, Any],
+    workers: Workers,
+    failures: FailuresConfig,
+) -> TrainingEnd:
+    """Ray Train from its begin to its end. The arguments are those of `fit`."""
+    configure_logging()
 
     def run(given: dict[str, Any]) -> TrainingEnd:
         try:
             with Pulse(given["switchboard"]) as pulse:
                 return worker(**given, pulse=pulse)
         except Exception as error:
+            if not is_foreseen(error):
+                _log.exception("a worker fails")
             ray.get(given["switchboard"].fail.remote(describe(error)))
             raise
 
-    trainer = TensorflowTrainer(
+    trainer = DataParallelTrainer(
         run,
-        train_loop_config=arguments | {"switchboard": switchboard},
+        train_loop_config=arguments,
+        backend_config=Addresses(),
         scaling_config=ScalingConfig(
             num_workers=_number(workers),
             use_gpu=workers.gpus > 0,
@@ -105,31 +160,23 @@ def fit(
             storage_filesystem=PyFileSystem(FSSpecHandler(MemoryFileSystem())),
             storage_path="ray-train",
             failure_config=FailureConfig(max_failures=failures.restarts),
-            callbacks=[_Failures(switchboard)],
+            callbacks=[_Failures(arguments["switchboard"], failures.restarts)],
+            # Its errors reach the driver, and its files keep everything.
+            logging_config=LoggingConfig(log_level="CRITICAL"),
             worker_runtime_env={"env_vars": {_LOG_LEVEL: os.environ.get(_LOG_LEVEL, "2")}},
         ),
     )
-    attempt = _Attempt(trainer.fit)
-    watch = _ClusterWatch(workers, switchboard, failures.cluster_minutes)
-    watchdog = Watchdog(switchboard, failures.stall_minutes)
-    try:
-        end = _await_end(attempt, switchboard, [watch.check, watchdog.check])
-        watchdog.check()  # the last epoch's slowest worker
-    except (TrainingFailedError, RayError) as error:  # of the workers, the controller, an actor
-        told = _answer(switchboard.failures.remote(), otherwise=())
-        raise _reason(error, told) from error
-    if end.stopped:
-        _log.info("a checkpoint of step %d is saved", end.step)
-        raise KeyboardInterrupt
+    end: TrainingEnd = trainer.fit().return_value
+    return end
 
 
 def _await_end(
-    attempt: "_Attempt", switchboard: Any, checks: Sequence[Callable[[], None]]
+    training: Any, switchboard: Any, checks: Sequence[Callable[[], None]]
 ) -> TrainingEnd:
     """Waits for the workers, and passes signals on to them."""
     with _signals() as signals:
         asked = False
-        while not attempt.ended(_SECONDS_BETWEEN_LOOKS):
+        while not ray.wait([training], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
             if signals and not asked:
                 asked = True
                 _log.info("stopping after a checkpoint; once more stops at once")
@@ -139,40 +186,12 @@ def _await_end(
                 raise KeyboardInterrupt
             for check in checks:
                 check()
-        end: TrainingEnd = attempt.result().return_value
+        end: TrainingEnd = ray.get(training)
         return end
 
 
 def _number(workers: Workers) -> int | tuple[int, int]:
     return workers.most if workers.least == workers.most else (workers.least, workers.most)
-
-
-class _Attempt:
-    """A call in a thread, so that the main thread is free for signals."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._result: Any = None
-        self._error: BaseException | None = None
-
-        def call() -> None:
-            try:
-                self._result = function()
-            except BaseException as error:
-                self._error = error
-
-        self._thread = threading.Thread(target=call, daemon=True)
-        self._thread.start()
-
-    def ended(self, seconds: float) -> bool:
-        """Whether it has ended, within so many seconds."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def result(self) -> Any:
-        """What the call returned; raises what it raised."""
-        if self._error:
-            raise self._error
-        return self._result
 
 
 class _ClusterWatch:
@@ -227,10 +246,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(kind, handler)
 
 
-def _reason(error: Exception, told: Sequence[Failure]) -> Exception:
-    """What ends the job: why a worker failed, by its own word, else by Ray's."""
-    died = [
-        one for one in getattr(error, "worker_failures", {}).values() if isinstance(one, RayError)
-    ]
-    cause = first_cause([*told, *map(describe, died)]) or describe(error)
+def _reason(error: RayError, told: Sequence[Failure]) -> Exception:
+    """What ends the job: why a worker failed, else why Ray Train did."""
+    cause = first_cause(told) or describe(error.cause if isinstance(error, RayTaskError) else error)
     return cause.error

@@ -9,6 +9,7 @@ import ray
 import ray.train
 from ray.exceptions import RayError
 
+from data_pipeline.platform.logs import configure_logging
 from srgan.training.failures import Failure
 from srgan.training.pulse import Beat, Pace
 from srgan.training.rehearsal import Rehearsal
@@ -20,11 +21,19 @@ _SECONDS_BETWEEN_LAST_SAVES = 30.0
 _log = logging.getLogger(__name__)
 
 
+class TrainingEnd(NamedTuple):
+    """How a worker ended: after which step of the run, and whether it was asked to stop."""
+
+    step: int
+    stopped: bool
+
+
 @ray.remote(num_cpus=0, max_restarts=0)
 class Switchboard:
     """An actor on the driver's node: the driver tells workers to stop, they tell how they are."""
 
     def __init__(self) -> None:
+        configure_logging()
         self._stop = asyncio.Event()
         self._training = False
         self._failures: list[Failure] = []

@@ -32,7 +32,7 @@ def make_strategy(workers: int) -> tf.distribute.Strategy:
     Call it before TensorFlow's first operation.
 
     Args:
-        workers: Ray Train's; more than one find each other by the TF_CONFIG that Ray set.
+        workers: Ray Train's; more than one find each other by TF_CONFIG, see `addresses.py`.
     """
     if workers > 1:
         options = communication_options(gpus=len(tf.config.get_visible_devices("GPU")))

@@ -24,11 +24,11 @@ from srgan.training.checkpoint import (
     read_checkpoint,
 )
 from srgan.training.lease import Lease
-from srgan.training.loop import Loop, TrainingEnd
+from srgan.training.loop import Loop
 from srgan.training.phases import plan_phases
 from srgan.training.pulse import Pulse
 from srgan.training.rehearsal import Rehearsal
-from srgan.training.requests import StopRequest
+from srgan.training.requests import StopRequest, TrainingEnd
 from srgan.training.saving import Saver
 from srgan.training.state import build_networks, dtype_policy
 from srgan.training.strategy import configure_devices, make_strategy

@@ -52,7 +52,8 @@ def undisturbed(once, small_data, config) -> Path:
             r"^\(RayTrainWorker pid=\d+\) \d\d:\d\d:\d\d epoch = ", output, re.MULTILINE
         )
         assert re.search(r"^\d\d:\d\d:\d\d goodput ", output, re.MULTILINE)
-        assert "\x1b" not in output  # no colour in a pipe
+        for foreign in ("absl::", "oneDNN", "TrainController", "RunConfig", "Traceback", "\x1b"):
+            assert foreign not in output, output
         assert re.search(r"about [\d:]+ left \(gan: an estimate\)$", output, re.MULTILINE)
         assert output.endswith(f"next: python -m jobs.evaluate --run {run}\n")
 

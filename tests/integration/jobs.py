@@ -26,7 +26,7 @@ _started: list[subprocess.Popen] = []
 def start(job: str, *arguments: Any, address: str | None = None) -> subprocess.Popen:
     """Starts a job in a session of its own; without an address, without this process's Ray.
 
-    It fails if its driver asks TensorFlow for devices.
+    It fails if its driver imports TensorFlow.
     """
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if address:

@@ -93,6 +93,8 @@ def test_a_worker_is_killed(cluster, undisturbed, small_data, config, tmp_path):
     first, second = starts(output)
     assert first == 0
     assert second >= DISTURBED_AT
+    assert output.count("the workers start again from the last checkpoint: ") == 1
+    assert "Traceback" not in output
     assert_same_end(run, undisturbed)
     assert len(assert_goodput(run, output)) == 1
 

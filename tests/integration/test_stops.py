@@ -34,6 +34,7 @@ def test_a_killed_run_goes_on_bit_for_bit(undisturbed, small_data, config, comma
     process.send_signal(signal.SIGCONT)
     interrupt(process, signal.SIGKILL, lambda: last_step(run) >= 10)
     output = finish("train", *arguments)
+    assert "RunConfig" not in output  # Ray's own words of a run that goes on
     assert starts(output)[0] >= 10
     assert_same_end(run, undisturbed)
     first, second = assert_goodput(run, output)

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +214,24 @@ def test_a_damaged_checkpoint_is_passed_over(small_data, whole, tmp_path):
     assert_equal(newest(run), whole)
 
 
+@pytest.mark.slow
+def test_a_killed_worker_is_one_line(small_data, tmp_path):
+    def worker(**_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    config = configuration()
+    config = config.model_copy(
+        update={"failures": config.failures.model_copy(update={"restarts": 0})}
+    )
+    with pytest.raises(
+        JobFailedError, match=r"^training failed: the process on node \S+ was killed"
+    ):
+        run_workers(config, small_data, tmp_path / "run", count=1, worker=worker)
+
+
 def test_a_cluster_that_stays_too_small_is_told(small_data, tmp_path, ray_local):
+    """No thread is left that waits in Ray: Python would crash at its end."""
+    threads = set(threading.enumerate())
     config = configuration()
     config = config.model_copy(
         update={"failures": config.failures.model_copy(update={"cluster_minutes": 0.05})}
@@ -225,6 +244,7 @@ def test_a_cluster_that_stays_too_small_is_told(small_data, tmp_path, ray_local)
     )
     assert "1 node(s) with 2 CPU(s) and 0 GPU(s), 2 CPU(s) and 0 GPU(s) of which" in message
     assert "are free after 0.05 minutes; add nodes, end what else runs there, or ask" in message
+    assert set(threading.enumerate()) <= threads
 
 
 @pytest.mark.slow

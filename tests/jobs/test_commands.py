@@ -227,6 +227,56 @@ def test_as_a_process(tmp_path):
     assert done == Done(2, "", message)
 
 
+WRONG = {
+    "prepare": [
+        ("--source", "samples"),
+        ("--source", "{none}", "--out", "{out}"),
+        ("--source", "samples", "--out", "{out}", "--stride", "7"),
+        ("--verify", "{none}"),
+    ],
+    "train": [
+        ("--data", "{none}"),
+        ("--config", "{none}", "--data", "{none}", "--run", "{out}"),
+        ("--config", DEMO, "--data", "{none}", "--run", "{out}", "--set", "generator.block=4"),
+        ("--config", DEMO, "--data", "{none}", "--run", "{out}", "--set", "seed=x"),
+        ("--config", DEMO, "--data", "{none}", "--run", "{out}"),
+        ("--config", DEMO, "--data", "{none}", "--run", "{out}", "--dry-run"),
+    ],
+    "evaluate": [
+        ("--out", "{out}"),
+        ("--data", "{none}", "--out", "{out}"),
+        ("--run", "{none}"),
+        ("--run", "{none}", "--fail-below", "niqe=5"),
+    ],
+}
+HEAVY = {"tensorflow", "keras", "ray", "matplotlib", "skimage"}
+CALLS = """
+import importlib, json, sys
+from jobs.command import run
+job = importlib.import_module(f"jobs.{sys.argv[1]}")
+for sys.argv[1:] in json.loads(sys.argv[2]):
+    try:
+        run(job.main)
+    except SystemExit as end:
+        print("code", end.code)
+print(*sys.modules)
+"""
+
+
+@pytest.mark.parametrize("job", WRONG)
+def test_help_and_wrong_arguments_wait_for_no_heavy_library(tmp_path, job):
+    places = {"none": str(tmp_path / "none"), "out": str(tmp_path / "out")}
+    wrong = [("--no-such-option",), *WRONG[job]]
+    calls = [("--help",), *([part.format(**places) for part in call] for call in wrong)]
+    done = python(CALLS, job, json.dumps(calls))
+    *lines, modules = done.stdout.splitlines()
+    codes = [line for line in lines if line.startswith("code ")]
+    assert codes == ["code 0", *["code 2"] * len(wrong)], done
+    assert [line[:7] for line in done.stderr.splitlines()] == ["error: "] * len(wrong), done
+    assert not HEAVY & set(modules.split())
+    assert files(tmp_path) == []
+
+
 def test_prepare_one_task_at_a_time(command, tmp_path, small_data):
     message = "pass one of --source, --verify and --describe"
     assert_refused(command(prepare, "--out", tmp_path / "out"), message)

@@ -13,7 +13,8 @@ import tensorflow as tf
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from srgan import losses, vgg_weights
-from srgan.vgg import FeatureExtractor, check_weights, weight_shapes
+from srgan.vgg import FeatureExtractor
+from srgan.vgg_layers import check_weights, weight_shapes
 from srgan.vgg_weights import provide_vgg_weights, read_vgg_weights
 from tests.conftest import BENCHMARKS
 

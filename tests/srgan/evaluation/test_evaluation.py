@@ -33,7 +33,8 @@ from srgan.generator_file import load_generator, save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
 from srgan.training.validation import ValidationImages
-from srgan.vgg import FeatureExtractor, weight_shapes
+from srgan.vgg import FeatureExtractor
+from srgan.vgg_layers import weight_shapes
 from tests.conftest import photograph
 from tests.web_server import Fault, serve
 

@@ -1,6 +1,7 @@
 """An evaluation on GPUs. They are declared to Ray, not real: their processes compute on the CPU."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -29,7 +30,9 @@ def evaluate_apart(run: str, photos: str, out: str, gpus: str) -> None:
 
     class FakeGpu(GpuMaker):
         def make(self, task, pair):
-            note = {"process": os.getpid(), "gpus": ray.get_gpu_ids()}
+            formatters = [one.formatter for one in logging.getLogger().handlers]
+            has_clock = any(one and one._fmt == "%(asctime)s %(message)s" for one in formatters)
+            note = {"process": os.getpid(), "gpus": ray.get_gpu_ids(), "has_clock": has_clock}
             number = len(list(calls.iterdir()))
             (calls / f"{os.getpid()}-{number}.json").write_text(json.dumps(note))
             if number >= 5:
@@ -71,6 +74,7 @@ def test_a_process_on_each_gpu_lives_for_the_whole_evaluation(tmp_path):
     assert not list((tmp_path / "gpus0-calls").iterdir())
     notes = [json.loads(path.read_text()) for path in (tmp_path / "gpus2-calls").iterdir()]
     assert len(notes) == 3 * IMAGES + 1  # one of them died
+    assert all(note["has_clock"] for note in notes)
     by_process = {note["process"]: note["gpus"] for note in notes}
     assert all(by_process[note["process"]] == note["gpus"] for note in notes)
     gpus = sorted(map(tuple, by_process.values()))

@@ -7,7 +7,8 @@ import tensorflow as tf
 from ray.exceptions import OutOfMemoryError
 
 from data_pipeline.platform.errors import JobFailedError, UserError
-from srgan.training.failures import describe, first_cause
+from srgan.training.failures import NonFiniteError, describe, first_cause, is_foreseen
+from tests.data_pipeline.platform.test_deaths import DiedError
 
 
 def test_a_users_mistake_that_a_worker_finds_is_a_user_error():
@@ -29,6 +30,28 @@ def test_a_worker_that_was_ended_for_memory_is_told_in_one_line():
         "on from the last checkpoint"
     )
     assert not failure.is_final
+
+
+def test_a_lost_node_is_told_in_one_line():
+    text = "The actor died.\n\tip: 10.0.0.7\nThe actor is dead because its node has died. ..."
+    failure = describe(DiedError(text))
+    assert str(failure.error) == "training failed: node 10.0.0.7 was lost"
+    assert not failure.is_final
+
+
+@pytest.mark.parametrize(
+    ("error", "foreseen"),
+    [
+        (UserError("raise SRGAN_CACHE_GB"), True),
+        (NonFiniteError("mse is nan"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (tf.errors.UnavailableError(None, None, "recvmsg: reset"), True),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), False),
+        (ValueError("x"), False),
+    ],
+)
+def test_only_what_nobody_foresaw_has_a_traceback(error, foreseen):
+    assert is_foreseen(error) == foreseen
 
 
 def test_the_error_is_of_the_worker_that_failed_and_not_of_one_that_lost_it():

@@ -1,6 +1,7 @@
 """RUN/logs: the copy of a job's log."""
 
 import os
+import tempfile
 import time
 
 import pytest
@@ -91,6 +92,10 @@ def test_a_log_that_is_no_file_or_cannot_be_copied_ends_nothing(tmp_path, stderr
     stderr_to(writer)
     with copied_log(run, BEGAN):
         pass
+    with tempfile.TemporaryFile(dir=tmp_path) as nameless:
+        stderr_to(nameless.fileno())
+        with copied_log(run, BEGAN):
+            pass
     assert run.list() == []
     os.close(reader)
     os.close(writer)
