@@ -23,6 +23,7 @@ _FORMS = (
     # User and password before a host. A password may have a slash, a port has none after it.
     (r"//(?:[^\s/]*|[^\s/:]*:(?!\d+/)\S*)@", "//"),
 )
+_LOOKED_AT = 10_000  # characters; the time of the forms grows with the square
 _SHORT = 8  # characters; a word may contain so short a credential
 
 
@@ -37,7 +38,7 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     for value in sorted(values, key=len, reverse=True):
         edges = (r"(?<!\w)", r"(?!\w)") if len(value) < _SHORT else ("", "")
         text = re.sub(re.escape(value).join(edges), "***", text)
-    text = " ".join(text.split())
+    text = " ".join(text.split())[:_LOOKED_AT]
     for form, replacement in _FORMS:
         text = re.sub(form, replacement, text)
     return text[:300]
