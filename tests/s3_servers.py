@@ -92,7 +92,7 @@ class FaultyServer:
     Attributes:
         denies: Tells of a request's method and path whether it is answered 403 AccessDenied.
         refuses: The status and code of the refusal of a request, by its method and its headers,
-            which it may change; None to answer it.
+            which it may change; a code "" gives a proxy's page, None the answer.
         headers: Of all requests, as they came.
     """
 
@@ -263,7 +263,8 @@ class _ProxyHandler(BaseHTTPRequestHandler):
     def _refuse(self, status: int, code: str):
         for _ in self._request_body():
             pass
-        body = f"<Error><Code>{code}</Code><Message>Spoiled on purpose.</Message></Error>".encode()
+        text = f"<Error><Code>{code}</Code><Message>Spoiled on purpose.</Message></Error>"
+        body = (text if code else "<html><br>Blocked</html>").encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))

@@ -12,6 +12,7 @@ import math
 import mmap
 import os
 import shutil
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -131,8 +132,8 @@ def _fetch(storage: Storage, shard: ShardRecord, path: Path) -> mmap.mmap:
                 raise _missing(where) from error
             except OSError as error:
                 raise JobFailedError(
-                    f"{where}: cannot be copied to {path.parent} ({error.strerror or error}); "
-                    f"lower {LIMIT_VARIABLE} or make room"
+                    f"{where}: cannot be copied to {path.parent} on {socket.gethostname()} "
+                    f"({error.strerror or error}); lower {LIMIT_VARIABLE} or make room"
                 ) from error
             if damage := shard.damage(*found):
                 raise _damaged(where, damage)

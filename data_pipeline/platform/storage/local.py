@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.node import locked_file, remove_unlocked
-from data_pipeline.platform.storage.disk_errors import told_disk_errors
+from data_pipeline.platform.storage.disk_errors import MAY_PASS, told_disk_errors
 from data_pipeline.platform.storage.interface import (
     StagedFile,
     StoredObject,
@@ -92,6 +92,8 @@ class LocalStorage:
         try:
             handle, partial = _new_partial(final)
         except OSError as error:
+            if error.errno in MAY_PASS:
+                raise
             raise UnusableStorageError(
                 f"cannot write {final}: {error.strerror}; choose another place"
             ) from error

@@ -16,13 +16,18 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     NoCredentialsError,
-    ReadTimeoutError,
 )
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from data_pipeline.platform.errors import JobFailedError
-from data_pipeline.platform.storage.s3_errors import UnsupportedError, explain
+from data_pipeline.platform.storage.s3_errors import (
+    UnknownHeaderError,
+    UnsupportedError,
+    WrongBodyError,
+    explain,
+    is_answer,
+)
 
 # boto3 alone would keep a wrong address for a minute before it says so.
 _ATTEMPTS = 2
@@ -33,9 +38,6 @@ _SECONDS_TO_ANSWER = 35
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 # No further round begins so many seconds after the first.
 _PATIENCE_SECONDS = 60.0
-# After a request without an answer, other ones fail at once for so long: a job that ends because of
-# it writes last things, and would wait for each.
-_SILENCE_SECONDS = 30.0
 _CONNECTIONS = 32
 
 # Files that boto3 reads. A training worker has another working directory than the driver.
@@ -70,7 +72,6 @@ class Connection:
         self.answered = False
         self._endpoint: str | None = None
         self._credentials: Any = None  # boto3's; may change in place
-        self._silence: tuple[float, BotoCoreError] | None = None  # when no answer came last
 
     @cached_property
     def _session(self) -> Any:
@@ -106,8 +107,8 @@ class Connection:
     def call(self, request: Callable[[Any], _T], uri: str) -> _T:
         """Sends a request; sends it again after longer pauses while the server keeps failing.
 
-        A server that refuses it for a reason of its own may know no checksums in headers: it gets
-        the request once more without, and all further ones if that helps.
+        A server that refuses a header or the form of the body may know no checksums: it gets the
+        request once more without, and all further ones if that helps.
 
         Args:
             request: Calls the boto3 client that it is given.
@@ -118,13 +119,13 @@ class Connection:
         """
         try:
             return self._call_patiently(request, uri)
-        except UnsupportedError as refusal:
+        except (UnknownHeaderError, WrongBodyError) as refusal:
             if not sends_checksums(self._client):
                 raise
             plain = self._new_client(**_WITHOUT_CHECKSUMS)
             try:
                 result = self._call_patiently(request, uri, plain)
-            except UnsupportedError:
+            except (UnsupportedError, WrongBodyError):
                 raise refusal from refusal.__cause__
             _log.info("%s: its server takes no x-amz-checksum headers; goes on without", uri)
             self._client = plain
@@ -147,9 +148,6 @@ class Connection:
             client = client or self._client
         except (BotoCoreError, ValueError) as error:  # ValueError: of the endpoint's URL
             raise self.explained(error, uri) from error
-        silence = self._silence
-        if silence and time.monotonic() < silence[0] + _SILENCE_SECONDS:
-            raise self.explained(silence[1], uri)
         try:
             result = request(client)
         except (
@@ -160,15 +158,13 @@ class Connection:
             S3UploadFailedError,
         ) as error:
             cause = error.__context__ if isinstance(error, S3UploadFailedError) else None
-            if isinstance(error, ReadTimeoutError):
-                self._silence = time.monotonic(), error
             raise self.explained(cause or error, uri) from error
-        self.answered, self._silence = True, None
+        self.answered = True
         return result
 
     def explained(self, error: BaseException, uri: str) -> Exception:
         """The exception to raise instead of boto3's; see `explain`."""
-        self.answered = self.answered or isinstance(error, ClientError)
+        self.answered = self.answered or is_answer(error)
         # A look at the fields: their properties may ask a server for new credentials.
         known = vars(self._credentials) if self._credentials else {}
         secrets = [

@@ -10,10 +10,19 @@ from botocore.parsers import ResponseParserError
 
 from data_pipeline.platform.errors import JobFailedError
 from data_pipeline.platform.storage.interface import UnusableStorageError
+from data_pipeline.platform.storage.redaction import redacted
 
 
 class UnsupportedError(UnusableStorageError):
-    """The server refuses a request for good, and not for a reason that has a line of its own."""
+    """The server refuses a request for good, by an S3 code that has no line of its own here."""
+
+
+class UnknownHeaderError(UnsupportedError):
+    """The same, by a code that servers give to headers which they do not know."""
+
+
+class WrongBodyError(JobFailedError):
+    """The body was spoiled on the way, or the server does not know the checksum after it."""
 
 
 _EXISTS = {"412", "PreconditionFailed", "409", "ConditionalRequestConflict"}
@@ -54,20 +63,30 @@ _ANSWERS = {
     "RequestTimeTooSkewed": "{server} says that this machine's clock is wrong; set it",
 }
 _FULL_CODES = re.compile("Quota|StorageFull|InsufficientStorage")
+_HEADER_CODES = {"InvalidArgument", "InvalidRequest", "MissingContentLength", "NotImplemented"}
+_WRONG_BODY = "XAmzContentSHA256Mismatch"
 
 # The same request may succeed later. Every other 4xx is an answer for good.
 _TEMPORARY_CODES = {
     "BadDigest",  # spoiled on the way
+    "BandwidthLimitExceeded",
+    "BucketNotReady",
     "IncompleteBody",
+    "InternalError",
     "NoSuchUpload",  # a completed upload whose answer got lost
     "OperationAborted",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
     "RequestTimeout",
     "SlowDown",
     "TemporaryRedirect",  # of a bucket that was just made
     "Throttling",
     "ThrottlingException",
+    "TooManyRequestsException",
+    _WRONG_BODY,
 }
-_TEMPORARY_STATUSES = {408, 425, 429}
+_TEMPORARY_STATUSES = {408, 425, 429, 503}  # with a code of a quota: of requests, not of bytes
 _PERMANENT_SERVER_STATUSES = {501, 505, 507}
 
 _NO_CREDENTIALS = (
@@ -108,7 +127,7 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (ValueError, "{reason}; correct AWS_ENDPOINT_URL, or endpoint_url in ~/.aws/config"),
 )
 # Once the server was reached, these pass: it restarts, or the node's role takes a moment.
-_MAY_PASS = (_UNREACHABLE, _NO_CREDENTIALS, _PROXY)
+_MAY_PASS = (_UNREACHABLE, _SILENT, _NO_CREDENTIALS, _PROXY, _NO_S3)
 _TEMPORARY_KINDS = (
     boto.HTTPClientError,
     boto.ConnectionError,
@@ -117,6 +136,14 @@ _TEMPORARY_KINDS = (
     boto.FlexibleChecksumError,
     boto.MetadataRetrievalError,
 )
+
+
+def is_answer(error: BaseException) -> bool:
+    """Whether an error is an answer of an S3 server, and not the page of a proxy."""
+    if not isinstance(error, ClientError):
+        return False
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return bool(code) and not code.isdigit()  # botocore puts the status where it finds no code
 
 
 def explain(
@@ -142,7 +169,7 @@ def explain(
         that the server refuses for a reason not known here), JobFailedError for what may pass.
     """
     if isinstance(error, ClientError):
-        return _explain_answer(error, uri, _server(endpoint), secrets)
+        return _explain_answer(error, uri, _server(endpoint), secrets, reached=reached)
     details = getattr(error, "kwargs", {})  # of boto3's errors
     where = str(details.get("proxy_url") or details.get("endpoint_url") or "")
     server = _server(endpoint)
@@ -151,8 +178,8 @@ def explain(
     facts = {
         "server": server,
         "kind": type(error).__name__,
-        "reason": _redacted(str(error), secrets) or type(error).__name__,
-        "why": _redacted(str(details.get("error") or error), secrets),
+        "reason": redacted(str(error), secrets) or type(error).__name__,
+        "why": redacted(str(details.get("error") or error), secrets),
         "status": "something",
     }
     message = _message(error, facts["why"], reached=reached)
@@ -175,7 +202,9 @@ def _message(error: BaseException, why: str, *, reached: bool) -> str | None:
     return None if reached and message in _MAY_PASS and not is_lasting else message
 
 
-def _explain_answer(error: ClientError, uri: str, server: str, secrets: Iterable[str]) -> Exception:
+def _explain_answer(
+    error: ClientError, uri: str, server: str, secrets: Iterable[str], *, reached: bool
+) -> Exception:
     details = error.response.get("Error", {})
     metadata = error.response.get("ResponseMetadata", {})
     headers = metadata.get("HTTPHeaders", {})
@@ -185,7 +214,7 @@ def _explain_answer(error: ClientError, uri: str, server: str, secrets: Iterable
     if code in _EXISTS:
         return FileExistsError(errno.EEXIST, "exists already", uri)
     region = headers.get("x-amz-bucket-region") or details.get("Region")
-    words = _redacted(f"{details.get('Message') or ''} {details.get('Header') or ''}", secrets)
+    words = redacted(f"{details.get('Message') or ''} {details.get('Header') or ''}", secrets)
     facts = {
         "server": server,
         "code": code,
@@ -194,31 +223,26 @@ def _explain_answer(error: ClientError, uri: str, server: str, secrets: Iterable
         "region": region or "another",
         "words": f": {words}" if words else "",
     }
-    is_s3 = bool(code) and not code.isdigit()  # botocore puts the status where it finds no code
     message = _ANSWERS.get(code)
+    may_pass = status in _TEMPORARY_STATUSES or code in _TEMPORARY_CODES
     if message == _DENIED and error.operation_name.startswith("AssumeRole"):
         message = _NO_ROLE
-    elif status == 507 or _FULL_CODES.search(code):
+    elif not may_pass and (status == 507 or _FULL_CODES.search(code)):
         message = _FULL
     elif status == 301 and region:
         message = _ELSEWHERE
     if message:
         return UnusableStorageError(f"{uri}: {message.format(**facts)}")
-    is_failing = status >= 500 and status not in _PERMANENT_SERVER_STATUSES
-    if is_failing or status in _TEMPORARY_STATUSES or code in _TEMPORARY_CODES:
+    if may_pass or (status >= 500 and status not in _PERMANENT_SERVER_STATUSES):
+        kind = WrongBodyError if code == _WRONG_BODY else JobFailedError
         given = code or status
-        return JobFailedError(
-            f"{uri}: {server} keeps failing: {error.operation_name} gives {given}"
-        )
-    return UnsupportedError(f"{uri}: {(_UNSUPPORTED if is_s3 else _NO_S3).format(**facts)}")
-
-
-def _redacted(text: str, secrets: Iterable[str]) -> str:
-    """One short line without credentials, and without what looks like one."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    text = re.sub(r"//\S*@", "//", " ".join(text.split()))  # user and password before a host
-    return re.sub(r"(?=[A-Za-z+=]*\d)[A-Za-z0-9+=]{16,}", "***", text)[:300]
+        return kind(f"{uri}: {server} keeps failing: {error.operation_name} gives {given}")
+    if not is_answer(error):
+        text = f"{uri}: {_NO_S3.format(**facts)}"
+        # Between answers of the server, a page is an outage of the proxy.
+        return JobFailedError(text) if reached else UnusableStorageError(text)
+    refusal = UnknownHeaderError if code in _HEADER_CODES else UnsupportedError
+    return refusal(f"{uri}: {_UNSUPPORTED.format(**facts)}")
 
 
 def _host(url: str) -> str:

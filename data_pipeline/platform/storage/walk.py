@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage.disk_errors import MAY_PASS
 
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -107,5 +108,7 @@ def _links_changed(path: Path) -> float:
 
 def _raise_unless_gone(error: OSError) -> None:
     """An unreadable folder must not look like an empty one."""
+    if error.errno in MAY_PASS:
+        raise error
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise UserError(f"{error.filename}: does not read: {error.strerror}; fix that") from error

@@ -1,9 +1,12 @@
 """Shards of a remote data set on a node: verified, shared by its processes, within a limit."""
 
+import errno
 import fcntl
 import hashlib
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +22,7 @@ from data_pipeline.loading.cache import DamagedShardError, cache_limit, map_shar
 from data_pipeline.loading.patch_set import PatchSet, _augment
 from data_pipeline.manifest import DataSettings, Manifest, ShardRecord
 from data_pipeline.patches import Patch
-from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.hashing import file_sha256
 from data_pipeline.platform.storage import LocalStorage
 from data_pipeline.shards.formats import open_shard, shard_writer
@@ -380,6 +383,16 @@ def test_without_a_limit_a_tenth_of_the_disk_stays_free(cache):
 def test_a_cache_that_cannot_be_made_is_refused(cache, storage, shards):
     cache.write_text("a file")  # not a read-only folder: root may write to those
     with pytest.raises(UserError, match=r"cache/shards: cannot be made .*set SRGAN_CACHE to a"):
+        map_shard(storage, shards[0])
+
+
+def test_a_full_disk_of_a_node_is_named(cache, storage, shards, monkeypatch):
+    def fail(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    text = f"cannot be copied to {cache}/shards on {socket.gethostname()} (No space left on device)"
+    with pytest.raises(JobFailedError, match=re.escape(text)):
         map_shard(storage, shards[0])
 
 

@@ -22,6 +22,7 @@ from data_pipeline.platform.storage import UnusableStorageError, open_storage
 from data_pipeline.platform.storage import s3 as s3_module
 from data_pipeline.platform.storage import s3_connection as connection_module
 from data_pipeline.platform.storage.s3_errors import explain
+from srgan.training.failures import describe
 from srgan.training.lease import hold_lease
 from tests.conftest import s3_client, use_environment, use_server
 from tests.s3_servers import HOST, answering, faulty
@@ -125,7 +126,16 @@ def test_one_trainer_at_a_time_without_conditions(proxy, bucket, answer):
     assert run.list() == []
 
 
-@pytest.mark.parametrize("refusal", [(400, "InvalidArgument"), (501, "NotImplemented")])
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (400, "InvalidArgument"),
+        (501, "NotImplemented"),
+        (411, "MissingContentLength"),
+        (400, "XAmzContentSHA256Mismatch"),
+    ],
+)
 def test_a_server_without_checksums_gets_md5(proxy, moto, bucket, monkeypatch, tmp_path, refusal):
     monkeypatch.setenv("SRGAN_CACHE", str(tmp_path))
     monkeypatch.setattr(s3_module, "_MULTIPART_THRESHOLD", 6 * MEGABYTE)
@@ -176,8 +186,8 @@ def test_a_full_scratch_disk_is_told_with_its_path(bucket, monkeypatch, tmp_path
         fill()
     assert str(error.value).startswith(f"{tmp_path}/scratch/")
     assert str(error.value).endswith(
-        ": cannot be written: No space left on device; make room, or set SRGAN_CACHE to another "
-        "disk"
+        f" on {socket.gethostname()}: cannot be written: No space left on device; make room, or "
+        "set SRGAN_CACHE to another disk"
     )
 
 
@@ -207,9 +217,34 @@ def serving(answer) -> Iterator[str]:
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: x\r\n\r\nhalf"
 
 
-@pytest.mark.parametrize("begins", [b"", HALF])
-@pytest.mark.parametrize("reached", [False, True])
-def test_a_server_that_stops_answering_is_told(bucket, monkeypatch, pauses, begins, reached):
+@pytest.fixture
+def impatient(monkeypatch):
+    """A silent server is given up soon, after one round of attempts as with the real times."""
+    silence = connection_module._SECONDS_TO_ANSWER * connection_module._ATTEMPTS
+    assert silence > connection_module._PATIENCE_SECONDS
+    assert silence + connection_module._SECONDS_TO_ANSWER <= 110  # told in two minutes
+    monkeypatch.setattr(connection_module, "_SECONDS_TO_ANSWER", 0.2)
+    monkeypatch.setattr(connection_module, "_PATIENCE_SECONDS", 0.3)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("begins", "reached", "kind", "says"),
+    [
+        (
+            b"",
+            False,
+            UnusableStorageError,
+            "takes the connection and does not answer (ReadTimeoutError); check AWS_ENDPOINT_URL "
+            "and the network, or use another server",
+        ),
+        (b"", True, JobFailedError, 'keeps failing: Read timeout on endpoint URL: "'),
+        (HALF, False, JobFailedError, "keeps failing: Read timeout on endpoint URL: "),
+    ],
+)
+def test_a_server_that_stops_answering_is_told(
+    bucket, monkeypatch, pauses, begins, reached, kind, says
+):
     connections = []
 
     def answer(connection):
@@ -218,25 +253,56 @@ def test_a_server_that_stops_answering_is_told(bucket, monkeypatch, pauses, begi
             connection.recv(1 << 16)
             connection.sendall(begins)
 
-    attempts = connection_module._ATTEMPTS
-    assert connection_module._SECONDS_TO_ANSWER * (attempts + 1) <= 110  # told in two minutes
-    monkeypatch.setattr(connection_module, "_SECONDS_TO_ANSWER", 0.2)
     with serving(answer) as url:
         use_environment(monkeypatch, AWS_ENDPOINT_URL=url)
         s3_module._CONNECTION.answered = reached
-        with pytest.raises(UnusableStorageError) as error:
+        with pytest.raises(kind) as error:
             open_storage(f"s3://{bucket}/data").read("x")
-        if not begins:
-            asked = len(connections)
-            for _ in range(2):  # what a job that ends wants to write yet
-                with pytest.raises(UnusableStorageError, match=f"^s3://{bucket}/data/y: {url} t"):
-                    open_storage(f"s3://{bucket}/data").write("y", b"")
-            assert (asked, len(connections)) == (2, 2)
-    assert str(error.value) == (
-        f"s3://{bucket}/data/x: {url} takes the connection and does not answer "
-        "(ReadTimeoutError); check AWS_ENDPOINT_URL and the network, or use another server"
-    )
+    assert str(error.value).startswith(f"s3://{bucket}/data/x: {url} {says}")
+    assert len(connections) == 2
     assert len(pauses) <= 1  # no further rounds
+    assert describe(error.value).is_final == (kind is UnusableStorageError)
+
+
+def test_a_slow_key_fails_alone_and_may_be_tried_again(proxy, bucket, monkeypatch, pauses):
+    answers = threading.Event()
+    proxy.denies = lambda _, path: "slow" in path and not answers.wait()
+    monkeypatch.setattr(connection_module, "_ATTEMPTS", 1)
+    monkeypatch.setattr(connection_module, "_SECONDS_TO_ANSWER", 2)
+    use_environment(monkeypatch)
+    storage = open_storage(f"s3://{bucket}/data")
+    storage.write("x", b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(connection_module, "_PAUSES", ())
+        with pytest.raises(JobFailedError, match=f"^s3://{bucket}/data/slow: .* keeps failing"):
+            storage.write("slow", b"2")
+    assert storage.read("x") == b"1"
+    answers.set()
+    storage.write("slow", b"2")
+    assert storage.read("slow") == b"2"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_page_between_answers_passes_and_changes_nothing(proxy, bucket, pauses, method):
+    storage = open_storage(f"s3://{bucket}/data")
+    storage.write("x", b"1")
+    pages = iter([(403, "")])
+    proxy.refuses = lambda asked, _: next(pages, None) if asked == method else None
+    storage.write_new("y", b"2")  # no page makes it do without If-None-Match
+    assert storage.read("x") == b"1"
+    storage.write("x", b"3")
+    assert "x-amz-checksum-sha256" in proxy.headers[-1]
+    assert pauses == [1.0]
+
+
+def test_a_refusal_for_another_reason_leaves_the_checksums_on(proxy, bucket):
+    storage = open_storage(f"s3://{bucket}/data")
+    refusals = iter([(400, "EntityTooLarge")])
+    proxy.refuses = lambda *_: next(refusals, None)
+    with pytest.raises(UnusableStorageError, match=r"refuses PutObject \(EntityTooLarge: Spoiled"):
+        storage.write("x", b"1")
+    storage.write("x", b"1")
+    assert "x-amz-checksum-sha256" in proxy.headers[-1]
 
 
 @pytest.mark.parametrize(
@@ -272,12 +338,18 @@ def client_error(
         (503, "503"),  # of a load balancer
         (400, "RequestTimeout"),
         (429, "TooManyRequests"),
+        (429, "RateQuotaExceeded"),
+        (503, "RequestQuotaExceeded"),
+        (400, "RequestThrottled"),
+        (400, "RequestLimitExceeded"),
+        (400, "XAmzContentSHA256Mismatch"),
+        (409, "BucketNotReady"),
         (404, "NoSuchUpload"),
     ],
 )
 def test_what_may_pass_is_tried_again(status, code):
     error = explain(client_error(status, code), "s3://b/x", "http://host", reached=True)
-    assert type(error) is JobFailedError
+    assert isinstance(error, JobFailedError)
     assert str(error) == f"s3://b/x: http://host keeps failing: PutObject gives {code}"
 
 

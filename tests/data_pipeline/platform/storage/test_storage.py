@@ -1,5 +1,7 @@
 import errno
 import os
+import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,7 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
-@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS", "EIO"])
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EROFS"])
 def test_a_disk_that_takes_no_more_is_told_with_the_path(tmp_path, monkeypatch, name):
     number = getattr(errno, name)
     storage = open_storage(str(tmp_path))
@@ -55,10 +57,35 @@ def test_a_disk_that_takes_no_more_is_told_with_the_path(tmp_path, monkeypatch, 
             write("x", b"new")
         assert str(error.value).startswith(f"{tmp_path}/x")
         assert str(error.value).endswith(
-            f": cannot be written: {os.strerror(number)}; make room, or choose another place"
+            f" on {socket.gethostname()}: cannot be written: {os.strerror(number)}; make room, or "
+            "choose another place"
         )
     assert storage.read("x") == b"old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["EIO", "ESTALE", "ETIMEDOUT"])
+def test_an_error_of_a_network_file_system_may_pass(tmp_path, monkeypatch, name):
+    number = getattr(errno, name)
+    storage = open_storage(str(tmp_path))
+    storage.write("x", b"old")
+
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    for call, action in (
+        ("fsync", lambda: storage.write("x", b"new")),
+        ("open", lambda: storage.write("x", b"new")),
+        ("scandir", storage.list),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            with pytest.raises(OSError, match=re.escape(os.strerror(number))) as error:
+                action()
+        assert error.value.errno == number
+        if call == "fsync":
+            assert error.value.filename == f"{tmp_path}/x"
+    assert storage.read("x") == b"old"
 
 
 def test_an_error_of_another_file_is_not_blamed_on_the_object(tmp_path):
