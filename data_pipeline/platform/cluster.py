@@ -142,7 +142,7 @@ def _connect(address: str) -> None:
         if host and "//" not in address and port.isdecimal():
             # Ray itself would try for minutes.
             socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
-        ray.init(logging_level=logging.WARNING, runtime_env=_job_environment())
+        ray.init(logging_level=logging.WARNING, runtime_env=_job_environment(address))
     except (OSError, ValueError, RuntimeError) as error:
         where = f"RAY_ADDRESS {address}: cannot use this cluster"
         reason = " ".join(str(error).split())[:400]
@@ -155,12 +155,17 @@ def _connect(address: str) -> None:
         raise UserError(f"{where}: {reason}; {fix}") from error
 
 
-def _job_environment() -> dict[str, Any]:
+def _job_environment(address: str) -> dict[str, Any]:
     """What the cluster's processes need of this one: variables, and the source.
 
     A submitted job has its source with it already.
     """
     shared = {name: os.environ[name] for name in _SHARED_VARIABLES if name in os.environ}
+    # Ray Train's processes look for a Ray on their node, and may take another one that is there.
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "//" not in host:
+        is_here = host in ("127.0.0.1", "localhost")
+        shared["RAY_ADDRESS"] = f"{get_node_ip_address() if is_here else host}:{port}"
     if _SUBMITTED_VARIABLE in os.environ:
         submitted = json.loads(os.environ[_SUBMITTED_VARIABLE]).get("runtime_env", {})
         given = submitted.get("env_vars", {})  # Ray refuses a variable that is given twice

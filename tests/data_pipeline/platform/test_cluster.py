@@ -4,6 +4,7 @@ import json
 import shlex
 
 import pytest
+from ray.util import get_node_ip_address
 
 from data_pipeline.platform.cluster import _job_environment, _local_environment, _start
 from data_pipeline.platform.errors import JobFailedError
@@ -20,7 +21,7 @@ def variables(monkeypatch):
 
 
 def test_a_job_takes_its_packages_and_variables_along_but_no_data():
-    assert _job_environment() == {
+    assert _job_environment("auto") == {
         "env_vars": {
             "KERAS_BACKEND": "tensorflow",
             "KERAS_HOME": "/dev/null",
@@ -34,9 +35,25 @@ def test_a_job_takes_its_packages_and_variables_along_but_no_data():
 def test_a_submitted_job_has_its_source_and_keeps_its_own_variables(monkeypatch):
     submitted = {"runtime_env": {"working_dir": "gcs://x", "env_vars": {"KERAS_BACKEND": "jax"}}}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(submitted))
-    assert _job_environment() == {
+    assert _job_environment("auto") == {
         "env_vars": {"KERAS_HOME": "/dev/null", "RAY_TRAIN_V2_ENABLED": "1"}
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        ("10.1.2.3:6379", "10.1.2.3:6379"),
+        ("head.example:6380", "head.example:6380"),
+        ("127.0.0.1:6379", f"{get_node_ip_address()}:6379"),  # this machine, as others see it
+        ("localhost:6379", f"{get_node_ip_address()}:6379"),
+        ("auto", None),
+        ("ray://head:10001", None),
+    ],
+)
+def test_the_workers_know_their_cluster(given, known):
+    """Else Ray Train's processes look for one on their node, and may find another one."""
+    assert _job_environment(given)["env_vars"].get("RAY_ADDRESS") == known
 
 
 def test_a_python_below_a_folder_with_a_space_is_quoted():
