@@ -14,7 +14,7 @@ from srgan.metrics_log import read_metrics
 from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, SAMPLES, VGG_KEY
 from srgan.training.driver import check_run, is_finished, train
 from srgan.training.phases import Phase
-from srgan.training.rehearsal import MOST_STEPS, quartiles
+from srgan.training.rehearsal import MOST_STEPS, mean_range
 from srgan.training.time_left import Costs, time_left
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Cost(NamedTuple):
 
     Attributes:
         step_seconds: Of every step, by phase, without the first one, which compiles.
-        begin_seconds: Of the longest first step.
-        save_seconds: For which the training stood still at the end of an epoch.
+        begin_seconds: Of the longest begin of a phase: it builds and compiles.
+        save_seconds: For which the training stood still for the longest save.
         validation_seconds: Of the validation images; 0 without.
         peak_host_bytes: Of the first worker.
         peak_gpu_bytes: Of its GPU that used most; 0 on the CPU.
@@ -114,8 +114,8 @@ def _shortened(config: Config, *, begun: Storage | None) -> Config:
     phases = {}
     for name, phase in config.phases.items():
         rate = phase.learning_rate.model_copy(update={"warmup_steps": 0})
-        # The first step compiles and is not timed.
-        changed = {"epochs": None, "steps": MOST_STEPS + 1, "learning_rate": rate}
+        # The first step compiles and is not timed, and the workers agree a step later on the end.
+        changed = {"epochs": None, "steps": MOST_STEPS + 3, "learning_rate": rate}
         phases[name] = phase.model_copy(update=changed)
     changes: dict[str, Any] = {
         "phases": phases,
@@ -148,7 +148,7 @@ def measure(rehearsal: Storage) -> Cost:
     validations = [one["validation_seconds"] for one in records if "validation_seconds" in one]
     return Cost(
         step_seconds={one["phase"]: one["step_seconds"] for one in records},
-        begin_seconds=max(one.get("first_call_seconds", 0) for one in records),
+        begin_seconds=max(one["startup_seconds"] for one in records),
         save_seconds=max(one["save_seconds"] for one in records),
         validation_seconds=max(validations, default=0.0),
         peak_host_bytes=max(one["peak_host_bytes"] for one in records),
@@ -175,12 +175,12 @@ def report(
     """What the rest of a run takes from `step` on, in lines for people."""
     timed = ", ".join(f"{len(one)} of {name}" for name, one in cost.step_seconds.items())
     lines = [f"dry run: every phase works, on {workers}; steps timed: {timed}"]
-    ranges = {name: quartiles(seconds) for name, seconds in cost.step_seconds.items()}
+    ranges = {name: mean_range(seconds) for name, seconds in cost.step_seconds.items()}
     for phase in phases:
         left = max(0, phase.stop - max(phase.start, step))
-        low, median, high = ranges[phase.name]
+        low, mean, high = ranges[phase.name]
         lines.append(
-            f"{phase.name}: {left} steps of {median:.3g} s (half of them took {low:.3g} to "
+            f"{phase.name}: {left} steps of {mean:.3g} s (two standard errors: {low:.3g} to "
             f"{high:.3g} s): {_range(left * low, left * high)}"
         )
     least, most = (

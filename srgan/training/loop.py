@@ -152,6 +152,8 @@ class Loop:
                 if self._step < stop and (asked_to_stop or due):
                     self._save(phase, state, None)
                 if requests.enough:
+                    # The save at the end is counted after the epoch's record: this one is in it.
+                    self._save(phase, state, None)
                     self._step = stop = phase.stop
                 if self._log.is_due() and self._step < stop:
                     terms = self._totals.means(shown_terms(phase.config.losses))

@@ -8,7 +8,7 @@ MOST_STEPS = 50
 
 _FEWEST_STEPS = 5
 _SECONDS = 60.0
-_SMALL_SPREAD = 0.05
+_SMALL_ERROR = 0.05
 
 
 class Rehearsal:
@@ -33,15 +33,21 @@ class Rehearsal:
 def is_enough(seconds: Sequence[float]) -> bool:
     """Whether these steps tell what a step takes. Pure.
 
-    At least five, then until the quartiles are 5 % of the median apart, or a minute is over.
+    At least five, then until the mean is known to 5 %, a minute is over, or there are fifty.
     """
     if len(seconds) < _FEWEST_STEPS:
         return False
-    low, median, high = quartiles(seconds)
-    return high - low <= _SMALL_SPREAD * median or sum(seconds) >= _SECONDS
+    low, mean, high = mean_range(seconds)
+    known = high - low <= 2 * _SMALL_ERROR * mean
+    return known or sum(seconds) >= _SECONDS or len(seconds) >= MOST_STEPS
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The first quartile, the median and the third quartile of one or more values. Pure."""
-    low, median, high = np.percentile(values, (25, 50, 75)).tolist()
-    return low, median, high
+def mean_range(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of two or more values, between two standard errors below and above. Pure.
+
+    A sum of many steps follows their mean, not their median. The standard error is s / sqrt(n),
+    with the sample's standard deviation s.
+    """
+    mean = float(np.mean(values))
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return max(0.0, mean - 2 * error), mean, mean + 2 * error
