@@ -47,6 +47,18 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
+def next_job(job: str, arguments: str) -> str:
+    """The line that names the next job, to be started as this one was.
+
+    Args:
+        job: As `train`.
+        arguments: Its arguments, quoted for a shell.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # this job was submitted
+        return f'next: make submit-{job} ARGS="{arguments}"'
+    return f"next: python -m jobs.{job} {arguments}"
+
+
 def _use_utf8() -> None:
     """Starts this process anew where its locale is not UTF-8, as file names of images are."""
     encoding = sys.getfilesystemencoding()

@@ -14,7 +14,7 @@ from data_pipeline.prepare.describe import agreement, contact_sheet, sample_pair
 from data_pipeline.prepare.sources import DIV2K, SAMPLES, canonical_uri
 from data_pipeline.prepare.verify import verify, verify_sources
 from data_pipeline.shards import ShardFormat
-from jobs.command import Parser, run
+from jobs.command import Parser, next_job, run
 
 _FOLDER = "a folder or s3:// prefix of images"
 
@@ -147,10 +147,12 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _print_next(data: str, manifest: Manifest) -> None:
-    config = "demo" if manifest.settings.source == SAMPLES else "div2k_100_epochs"
-    print(
-        f"next: python -m jobs.train --config configs/{config}.yaml --data {quote(data)} --run RUN"
-    )
+    settings = manifest.settings
+    config, crop = ("demo", 48) if settings.source == SAMPLES else ("div2k_100_epochs", 96)
+    arguments = f"--config configs/{config}.yaml --data {quote(data)} --run RUN"
+    if settings.patch_size < crop:  # a crop must fit into a patch
+        arguments += f" --set batch.hr_crop={settings.patch_size}"
+    print(next_job("train", arguments))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from shlex import quote
 
-from jobs.command import Parser, run
+from jobs.command import Parser, next_job, run
 from srgan.config_file import load_config
 from srgan.training.driver import train
 from srgan.training.dry_run import dry_run
@@ -55,7 +55,7 @@ def main() -> None:
     else:
         run_uri = args.run.rstrip("/")
         print(f"{run_uri}: is trained; its generators are in {run_uri}/generators")
-        print(f"next: python -m jobs.evaluate --run {quote(run_uri)}")
+        print(next_job("evaluate", f"--run {quote(run_uri)}"))
 
 
 def _worker_range(text: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import re
 # Ray's monitor ends a process, and says what it saw.
 _MONITOR = re.compile(r"Memory on the node \(IP: ([^,]+), .*?was (\S+) used / (\S+) limit")
 
-# The kernel ends a process, and Ray only sees its connection close.
+# The kernel ends a process, or it crashes, and Ray only sees its connection close.
 _SILENT = re.compile(r"connection error code 2|worker process has died")
 _LOST = "its node has died"
 _NODE = re.compile(r"^\s*ip: (\S+)$", re.M)
@@ -34,7 +34,7 @@ def explain_death(error: BaseException) -> str | None:
         return "a node's memory was full, and Ray ended the process"
     if isinstance(error, WorkerCrashedError) or _SILENT.search(text):
         node = f" on node {found[1]}" if (found := _NODE.search(text)) else ""
-        return f"the process{node} was killed, as the kernel does when memory is full"
+        return f"the process{node} was killed or crashed; most often its memory was full"
     return None
 
 

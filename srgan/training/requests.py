@@ -45,7 +45,7 @@ class Switchboard:
         """A worker begins to train: from now on there may be something to save."""
         if not self._training:
             self._training = True
-            self._failures = []  # of workers that were replaced
+            self._failures, self._told = [], []  # of workers that were replaced
 
     async def fail(self, failure: Failure) -> None:
         """A worker tells why it fails."""

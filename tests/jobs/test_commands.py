@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,8 @@ from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from jobs import evaluate, prepare, train
-from jobs.command import run
+from jobs.command import next_job, run
+from srgan.config_file import load_config
 from tests.conftest import PATIENCE, ROOT, Done, assert_refused
 
 DEMO = str(ROOT / "configs" / "demo.yaml")
@@ -29,7 +31,27 @@ def files(folder: Path) -> list[str]:
 
 def next_of(data: object, config: str = "div2k_100_epochs") -> str:
     """What a job that made or read DATA says last."""
-    return f"next: python -m jobs.train --config configs/{config}.yaml --data {data} --run RUN\n"
+    crop = " --set batch.hr_crop=48" if config == "div2k_100_epochs" else ""  # of small patches
+    arguments = f"--config configs/{config}.yaml --data {data} --run RUN{crop}"
+    return f"next: python -m jobs.train {arguments}\n"
+
+
+def test_what_comes_next_is_told_as_this_job_was_started(monkeypatch):
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert next_job("evaluate", "--run 'a b'") == "next: python -m jobs.evaluate --run 'a b'"
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert next_job("evaluate", "--run 'a b'") == "next: make submit-evaluate ARGS=\"--run 'a b'\""
+
+
+@pytest.mark.usefixtures("ray_local")
+@pytest.mark.parametrize(("patch_size", "crop"), [(52, 52), (96, 96)])
+def test_crops_of_the_next_command_fit_into_the_patches(
+    command, photos, tmp_path, patch_size, crop
+):
+    made = ["--out", tmp_path / "data", "--patch-size", patch_size, "--stride", 24]
+    said = shlex.split(command(prepare, "--source", photos, *made).out.splitlines()[-1])
+    config = load_config(ROOT / said[said.index("--config") + 1], said[said.index("RUN") + 2 :])
+    assert config.batch.hr_crop == crop
 
 
 def test_prepare_missing_folder(command, tmp_path):
@@ -252,7 +274,8 @@ WRONG = {
 HEAVY = {"tensorflow", "keras", "ray", "matplotlib", "skimage"}
 CALLS = """
 import importlib, json, sys
-from jobs.command import run
+from jobs.command import next_job, run
+from srgan.config_file import load_config
 job = importlib.import_module(f"jobs.{sys.argv[1]}")
 for sys.argv[1:] in json.loads(sys.argv[2]):
     try:

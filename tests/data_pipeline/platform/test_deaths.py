@@ -55,9 +55,9 @@ def test_a_killed_actor_and_its_node(ray_local):
     with pytest.raises(ActorDiedError) as death:
         ray.get(Actor.remote().die.remote())
     assert explain_death(death.value) == (
-        f"the process on node {ray.util.get_node_ip_address()} was killed, as the kernel does "
-        "when memory is full"
+        f"the process on node {ray.util.get_node_ip_address()} was killed or crashed; most "
+        "often its memory was full"
     )
     assert explain_death(WorkerCrashedError()) == (
-        "the process was killed, as the kernel does when memory is full"
+        "the process was killed or crashed; most often its memory was full"
     )
