@@ -5,6 +5,7 @@ once for a generator: the next evaluation of the same one exits with 0.
 """
 
 import argparse
+import logging
 import math
 import os
 import sys
@@ -18,6 +19,8 @@ from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
 from srgan.evaluation.webhook import check_webhook
 
 _ALERT_URL = "SRGAN_ALERT_URL"
+
+_log = logging.getLogger(__name__)
 
 
 def _epoch_list(text: str) -> list[int]:
@@ -44,7 +47,17 @@ def _webhook(text: str) -> str:
     try:
         return check_webhook(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error} (or {_ALERT_URL}, if it is set)") from error
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _environments_webhook() -> str | None:
+    """The URL in the environment. One that is wrong costs no table: it is a warning."""
+    url = os.environ.get(_ALERT_URL)
+    try:
+        return check_webhook(url) if url else None
+    except ValueError as error:
+        _log.warning("%s: %s; alerts are not posted", _ALERT_URL, error)
+        return None
 
 
 def _benchmark(args: argparse.Namespace) -> Benchmark:
@@ -121,7 +134,6 @@ def main() -> None:
     parser.add_argument(
         "--alert-url",
         type=_webhook,
-        default=os.environ.get(_ALERT_URL) or None,
         metavar="URL",
         help=f"post broken limits as JSON to this webhook (default: {_ALERT_URL})",
     )
@@ -136,7 +148,7 @@ def main() -> None:
     if args.drop_from and not args.fail_drop:
         parser.error("--drop-from goes with --fail-drop")
     has_limits = bool(args.fail_below or args.fail_drop)
-    if args.alert_url not in (None, os.environ.get(_ALERT_URL)) and not has_limits:
+    if args.alert_url and not has_limits:
         parser.error("--alert-url goes with --fail-below or --fail-drop")
     if not (args.data or args.hr or args.run):
         parser.error("pass --data or --hr, or a --run whose data set to score")
@@ -153,7 +165,7 @@ def main() -> None:
         epochs=args.epochs,
         compare=args.compare,
         limits=Limits(args.fail_below, args.fail_drop, args.drop_from),
-        alert_url=args.alert_url,
+        alert_url=args.alert_url or (_environments_webhook() if has_limits else None),
     )
     print(summary.table)
     print(f"more in {summary.uri}")

@@ -60,12 +60,12 @@ def too_low(means: Means, epoch: int | None, limits: Sequence[Limit]) -> list[Al
     alerts = []
     for key, least in limits:
         if key not in values:
-            text = f"{key} {_ABSENT}, so it is not known to reach {least:g}"
+            text = f"{key} {_ABSENT}, so it is not known to reach {_exact(least)}"
         elif values[key] < least:
-            text = f"{key} is {values[key]:.4f}, below {least:g}"
+            text = f"{key} is {values[key]:.4f}, below {_exact(least)}"
         else:
             continue
-        alerts.append(Alert(f"{key} below {least:g}", f"epoch {epoch}: {text}"))
+        alerts.append(Alert(f"{key} below {_exact(least)}", f"epoch {epoch}: {text}"))
     return alerts
 
 
@@ -99,9 +99,14 @@ def dropped(
         elif before[key] - values[key] > most:
             text = (
                 f"{key} is {values[key]:.4f}, {before[key] - values[key]:.4f} less than {where}, "
-                f"more than {most:g}"
+                f"more than {_exact(most)}"
             )
         else:
             continue
-        alerts.append(Alert(f"{key} drop {most:g}{place}", f"epoch {epoch}: {text}"))
+        alerts.append(Alert(f"{key} drop {_exact(most)}{place}", f"epoch {epoch}: {text}"))
     return alerts
+
+
+def _exact(value: float) -> str:
+    """A limit as the user wrote it: no other number has the same text."""
+    return repr(value).removesuffix(".0")

@@ -30,6 +30,7 @@ def write_record(
     generator: str,
     alerts: Sequence[Alert],
     told: Sequence[Alert],
+    posted: Sequence[Alert],
 ) -> None:
     """Writes an evaluation's record, and the table of all records.
 
@@ -42,6 +43,7 @@ def write_record(
         generator: The sha256 of this generator's file; "" if there is none.
         alerts: The limits that it breaks, from `too_low` and `dropped`.
         told: Those of them that this evaluation tells.
+        posted: Those of them that it posted to a webhook.
 
     Raises:
         UserError: If a record is damaged.
@@ -56,6 +58,7 @@ def write_record(
         "alerts": "; ".join(alert.text for alert in alerts),
         "generator": generator,
         "told": [alert.limit for alert in told],
+        "posted": [alert.limit for alert in posted],
     }
     out.write(f"{_RECORDS}{record['time']}.json", json.dumps(record, allow_nan=False).encode())
     text = io.StringIO()
@@ -66,22 +69,24 @@ def write_record(
     out.write("history.csv", text.getvalue().encode())
 
 
-def told_limits(out: Storage, generator: str) -> dict[str, str]:
-    """The limits that earlier evaluations told of a generator, and the newest date of each.
+def told_limits(out: Storage, generator: str) -> tuple[dict[str, str], set[str]]:
+    """The limits that earlier evaluations told of a generator.
 
     Args:
         out: Where the evaluation is stored.
         generator: The sha256 of the generator's file.
 
+    Returns:
+        The newest date of each, and those that a webhook got. Records of older versions do not
+        say what a webhook got; their limits count as not posted, so one may be posted again.
+
     Raises:
         UserError: If a record is damaged.
     """
-    return {
-        limit: record["time"][:10]
-        for record in _read(out)
-        if record.get("generator") == generator  # records of older versions have none
-        for limit in record["told"]
-    }
+    # Records of still older versions have no generator.
+    records = [record for record in _read(out) if record.get("generator") == generator]
+    told = {limit: record["time"][:10] for record in records for limit in record["told"]}
+    return told, {limit for record in records for limit in record.get("posted", ())}
 
 
 def _read(out: Storage) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a night judges, and tells once: to the log, the webhook and the history.
 
-A limit that a generator breaks is told once. It is told again if another generator breaks it.
+A limit that a generator breaks is told once, and posted to a webhook once. Both are done again if
+another generator breaks it.
 """
 
 import datetime
@@ -47,14 +48,15 @@ def tell_alerts(
 ) -> list[str]:
     """Tells the alerts that were not told before, and adds the evaluation to the history.
 
-    Alerts that could not be posted count as not told: the next evaluation tells them again.
+    An alert is posted until a webhook has got it, also if an evaluation without a webhook told it.
+    A new alert that could not be posted counts as not told: the next evaluation tells it again.
 
     Args:
         judged: The evaluation, with its scores.
         epoch: The epoch of the generator that was judged; None if there is none.
         alerts: From `too_low` and `dropped`.
         data_set: The name of the images.
-        alert_url: A webhook, which gets new alerts as JSON.
+        alert_url: A webhook, which gets as JSON the alerts that none got before.
 
     Returns:
         A line for each alert that is new.
@@ -64,16 +66,17 @@ def tell_alerts(
     """
     now = datetime.datetime.now(datetime.timezone.utc)
     generator = judged.files[generator_name(epoch)].generator_sha256 if epoch is not None else ""
-    told = told_limits(judged.out, generator) if alerts else {}
+    told, posted = told_limits(judged.out, generator) if alerts else ({}, set())
     new = [alert for alert in alerts if alert.limit not in told]
     for alert in new:
         _log.warning("alert: %s", alert.text)
     if old := [alert for alert in alerts if alert.limit in told]:
         dates = ", ".join(sorted({told[alert.limit] for alert in old}))
         _log.info("already told on %s: %s", dates, "; ".join(alert.text for alert in old))
-    texts = [alert.text for alert in new]
-    is_told = True
-    if new and alert_url:
+    to_post = [alert for alert in alerts if alert.limit not in posted] if alert_url else []
+    is_posted = False
+    if alert_url and to_post:
+        texts = [alert.text for alert in to_post]
         run = judged.run.storage.uri if judged.run else ""
         content = {
             "text": f"{run}, {data_set}: {'; '.join(texts)}",  # what chats show
@@ -85,7 +88,7 @@ def tell_alerts(
             "results": judged.out.uri,
             "time": f"{now:%Y-%m-%dT%H:%M:%SZ}",
         }
-        is_told = post_json(alert_url, content)
+        is_posted = post_json(alert_url, content)
     write_record(
         judged.out,
         now,
@@ -93,6 +96,7 @@ def tell_alerts(
         epoch=epoch,
         generator=generator,
         alerts=alerts,
-        told=new if is_told else [],
+        told=new if is_posted or not to_post else [],
+        posted=to_post if is_posted else [],
     )
-    return texts
+    return [alert.text for alert in new]

@@ -52,8 +52,8 @@ _STYLE: Any = {
 def score_figure(runs: Sequence[TableRun], measure: Measure) -> Figure | None:
     """A measure over the epochs, a line per run; bicubic and SRResNet as levels.
 
-    Every line has a colour of its own. In the picture of one run, SRResNet has the same colour
-    whether it is a level or the run's own curve.
+    Up to seven lines have a colour each. More lines repeat the colours, with other dashes. In the
+    picture of one run, SRResNet has the same colour whether it is a level or the run's own curve.
 
     Args:
         runs: One run, or several to be compared.
@@ -85,7 +85,8 @@ def score_figure(runs: Sequence[TableRun], measure: Measure) -> Figure | None:
             level = _level(run, SRRESNET, measure)
             if math.isfinite(level):
                 label = _run_label(SRRESNET, run, runs)
-                axes.axhline(level, color=_colour(number), linestyle=(0, (1, 2)), label=label)
+                dashes = (0, (1, 2 + 2 * (number // len(_COLOURS))))
+                axes.axhline(level, color=_colour(number), linestyle=dashes, label=label)
         _finish(figure, axes, columns=3 if len(runs) == 1 else 1)
         axes.set_xlabel("epoch")
     return figure

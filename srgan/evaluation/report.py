@@ -3,7 +3,6 @@
 import base64
 import math
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -38,12 +37,12 @@ class Facts(NamedTuple):
     Attributes:
         data_set: The images' name.
         num_images: How many they are.
-        scored: When the newest scores were made, in seconds since 1970.
+        scored: When the newest scores were made, in UTC: `2026-01-31T03:12:45Z`; "" if not known.
     """
 
     data_set: str
     num_images: int
-    scored: float
+    scored: str
 
 
 class Example(NamedTuple):
@@ -139,7 +138,7 @@ def report_html(
     environment.filters["data_uri"] = _data_uri
     return environment.get_template("report.html.j2").render(
         facts=facts,
-        date=f"{datetime.fromtimestamp(facts.scored, timezone.utc):%Y-%m-%d}",
+        date=facts.scored[:10],
         runs=runs,
         verdicts=[verdict(run) for run in runs],
         has_generator=has_generator,

@@ -195,7 +195,7 @@ def _write_tables_and_report(
     facts = Facts(
         benchmark.name,
         len(benchmark.hr),
-        max(item.changed for one in evaluations for item in one.out.list(SCORES)),
+        max(file.scored for one in evaluations for file in one.files.values()),
     )
     page = report_html(
         facts,

@@ -20,7 +20,7 @@ from srgan.evaluation.table import ImageScore
 SCORES = "scores/"
 BASELINES = "baselines"
 
-_PROTOCOL, _GENERATOR = b"protocol", b"generator_sha256"
+_PROTOCOL, _GENERATOR, _SCORED = b"protocol", b"generator_sha256", b"scored"
 _SCHEMA = pa.schema(
     [
         pa.field("epoch", pa.int32()),
@@ -39,12 +39,14 @@ class ScoreFile(NamedTuple):
         protocol: How they were made.
         generator_sha256: The sha256 of the generator's file; "" for the baselines.
         scores: In the order of the images.
+        scored: When they were made, in UTC: `2026-01-31T03:12:45Z`; "" in files of older versions.
     """
 
     name: str
     protocol: dict[str, Any]
     generator_sha256: str
     scores: list[ImageScore]
+    scored: str = ""
 
 
 def read_score_files(out: Storage) -> dict[str, ScoreFile]:
@@ -60,7 +62,11 @@ def read_score_files(out: Storage) -> dict[str, ScoreFile]:
 
 def write_score_file(out: Storage, file: ScoreFile) -> None:
     """Writes a score file, whole or not at all."""
-    metadata = {_PROTOCOL: json.dumps(file.protocol), _GENERATOR: file.generator_sha256}
+    metadata = {
+        _PROTOCOL: json.dumps(file.protocol),
+        _GENERATOR: file.generator_sha256,
+        _SCORED: file.scored,
+    }
     out.write(f"{SCORES}{file.name}.parquet", _to_parquet(file.scores, metadata))
 
 
@@ -90,6 +96,7 @@ def _parse(out: Storage, key: str, data: bytes) -> ScoreFile:
         metadata = stored.schema.metadata or {}
         protocol = json.loads(metadata[_PROTOCOL])
         generator_sha256 = metadata[_GENERATOR].decode()
+        scored = metadata.get(_SCORED, b"").decode()
         rows = stored.cast(_SCHEMA).to_pylist()
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{out.uri}/{key}: is damaged; delete it to score again") from error
@@ -103,4 +110,4 @@ def _parse(out: Storage, key: str, data: bytes) -> ScoreFile:
         for row in rows
     ]
     name = key.removeprefix(SCORES).removesuffix(".parquet")
-    return ScoreFile(name, protocol, generator_sha256, scores)
+    return ScoreFile(name, protocol, generator_sha256, scores, scored)

@@ -1,5 +1,6 @@
 """Scores on the cluster what has no scores yet."""
 
+import datetime
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -180,7 +181,9 @@ def _write(
     picture = f"comparison/{name}.png" if generator else "comparison.png"
     out.write(picture, encode_png(stack_rows([one.row for one in images if one.row is not None])))
     scores = [score for image in images for score in image.scores]
-    write_score_file(out, ScoreFile(name, protocol, generator.sha256 if generator else "", scores))
+    sha256 = generator.sha256 if generator else ""
+    scored = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    write_score_file(out, ScoreFile(name, protocol, sha256, scores, scored))
 
 
 def _cpus() -> int:

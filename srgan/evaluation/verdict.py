@@ -94,7 +94,7 @@ def _of_gan(
     if perceptual is None:
         meaning.append(
             "No perceptual measure was taken, so no number here says whether it looks better: "
-            "look at the pictures, or install pyiqa for LPIPS."
+            "look at the pictures; for LPIPS, install pyiqa, then pass another --out."
         )
     else:
         is_nearer = (_gain(values, bicubic, perceptual) or 0) > 0

@@ -1,16 +1,18 @@
 """Posts JSON to a webhook, for example of a chat.
 
 A webhook's URL is a secret: who has it can post. So no message has more of it than scheme and host.
-urllib3's own retries log the path; the attempts are made here instead.
+urllib3 itself logs whole URLs: in its retries, so the attempts are made here instead, and where an
+answer's headers are malformed, so its loggers are silent.
 """
 
 import json
 import logging
 import time
+from base64 import b64encode
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import urllib3
 from urllib3 import exceptions
@@ -23,6 +25,8 @@ _WAITS = (0.0, 1.0, 4.0)  # seconds before each attempt
 _OVERLOADED = (429, 500, 502, 503, 504)
 
 _log = logging.getLogger(__name__)
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 def check_webhook(url: str) -> str:
@@ -44,7 +48,7 @@ def post_json(url: str, content: Mapping[str, Any]) -> bool:
 
     Args:
         url: What `check_webhook` accepts. A user and a password in it are sent as HTTP's basic
-            authentication.
+            authentication, in the URL's bytes.
         content: What JSON can hold.
 
     Returns:
@@ -66,7 +70,7 @@ def _attempt(url: str, body: bytes) -> tuple[str, bool]:
     """Posts once. Returns why it failed, or "", and whether another attempt is in vain."""
     headers = {"Content-Type": "application/json"}
     if auth := parse_url(url).auth:
-        headers |= urllib3.make_headers(basic_auth=unquote(auth))
+        headers["Authorization"] = f"Basic {b64encode(unquote_to_bytes(auth)).decode()}"
     try:
         response = connections_to(url).request(
             "POST",
@@ -77,7 +81,7 @@ def _attempt(url: str, body: bytes) -> tuple[str, bool]:
             retries=False,
             preload_content=False,  # nobody needs the answer's body, which may be endless
         )
-    except (exceptions.HTTPError, OSError) as error:
+    except (exceptions.HTTPError, OSError, ValueError) as error:
         return _reason(error), False
     response.close()
     status = response.status
@@ -94,6 +98,8 @@ def _reason(error: Exception) -> str:
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
+    if isinstance(error, UnicodeError):
+        return "the proxy's password is not Latin-1"
     if isinstance(error, exceptions.TimeoutError):
         return f"it does not answer within {_TIMEOUT:g} s"
     return type(error).__name__

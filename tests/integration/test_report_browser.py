@@ -52,7 +52,7 @@ def report(tmp_path_factory):
     config = "data: " + 40 * "wide " + "\n"
     settings = {"phases.gan.learning_rate.initial": 1e-4}
     page = report_html(
-        Facts("Set5", 5, 0),
+        Facts("Set5", 5, "2026-11-26T10:00:00Z"),
         [
             TableRun(LONG, means, records, config, settings, f"s3://{LONG}/{LONG}"),
             TableRun("second", means, records, config, {}, "s3://bucket/second", is_gan=False),

@@ -211,6 +211,8 @@ def test_evaluate_wrong_arguments(command, tmp_path, photos, small_data):
     result = command(evaluate, *run, "--alert-url", "hooks/S3CRET")
     assert_refused(result, "--alert-url: expected the URL of a webhook: https://HOST/PATH")
     assert "S3CRET" not in result.err
+    result = command(evaluate, *run, "--alert-url", "https://chat/S3CRET")
+    assert_refused(result, "--alert-url goes with --fail-below or --fail-drop")
     for value in ("psnr_y", "psnr_y=much", "psnr_y=nan"):
         assert_refused(command(evaluate, *run, "--fail-below", value), "expected METRIC=NUMBER")
     result = command(evaluate, *run, "--fail-below", "niqe=5")

@@ -1,6 +1,7 @@
 """Whole evaluations of small RUNs, on a real Ray."""
 
 import csv
+import datetime
 import io
 import json
 import re
@@ -164,6 +165,24 @@ def test_tables_that_a_kill_left_out_are_made_from_the_scores(benchmark, origina
         out.delete(name)
     results_of(benchmark, evaluated_run)
     assert {name: undated(out.read(name)) for name in names} == before
+
+
+def test_the_report_has_the_date_of_the_newest_scores(benchmark, evaluated_run):
+    """It is stored with them: a copy of the files is as old as they are."""
+    out = results(evaluated_run)
+
+    def dates():
+        results_of(benchmark, evaluated_run)
+        return re.findall("<time.*?>(.*?)</time>", out.read("report.html").decode())
+
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    scored = [file.scored for file in read_score_files(out).values()]
+    age = today - datetime.date.fromisoformat(max(scored)[:10])
+    assert datetime.timedelta(0) <= age <= datetime.timedelta(1)
+    for times in (["2020-01-31T03:12:45Z", "2020-02-01T00:00:00Z", ""], ["", "", ""]):
+        for file, time in zip(read_score_files(out).values(), times, strict=True):
+            write_score_file(out, file._replace(scored=time))
+        assert dates() == [max(times)[:10]][: any(times)]
 
 
 def test_scores_of_another_run_or_data_set_are_not_mixed(benchmark, evaluated_run):
@@ -543,7 +562,7 @@ def test_limits_are_told_after_everything_is_written(benchmark, evaluated_run):
 
     assert alerts(below=[Limit("psnr_rgb", second - 0.01)]) == []
     (alert,) = alerts(below=[lower], drop=[Limit("psnr_rgb", 99)])
-    assert alert == f"epoch 2: psnr_rgb is {second:.4f}, below {lower.value:g}"
+    assert alert == f"epoch 2: psnr_rgb is {second:.4f}, below {lower.value}"
     assert alerts(below=[lower], drop=[Limit("psnr_rgb", 99)]) == []  # it was told
     (alert,) = alerts(drop=[drop])
     assert alert.startswith(
@@ -602,6 +621,42 @@ def test_a_limit_is_told_once_for_a_generator(benchmark, evaluated_run, command,
         assert night() == (2, [])  # no limit, so the URL would never be used
 
 
+@pytest.mark.parametrize("earlier", ["no webhook", "a malformed one", "an older version"])
+def test_what_was_told_without_a_webhook_is_posted_later(
+    benchmark, evaluated_run, command, caplog, monkeypatch, earlier
+):
+    """By the first evaluation that can; the exit code stays that of a limit that was told."""
+    out = results(evaluated_run)
+
+    def night(*limit):
+        arguments = ("--run", evaluated_run.uri, "--data", benchmark.hr[0].storage.uri)
+        return command(evaluate_job, *arguments, *limit).code
+
+    limit = ("--fail-below", "psnr_y=60")
+
+    monkeypatch.setenv("SRGAN_ALERT_URL", "hooks/S3CRET" if earlier == "a malformed one" else "")
+    assert night() == 0
+    assert "SRGAN_ALERT_URL" not in caplog.text  # without a limit nothing is posted
+    assert night(*limit) == 3
+    warnings = [one for one in caplog.messages if one.startswith("SRGAN_ALERT_URL: expected the")]
+    assert len(warnings) == (earlier == "a malformed one")
+    assert "S3CRET" not in caplog.text
+    if earlier == "an older version":
+        (*_, item) = out.list("history/")
+        record = json.loads(out.read(item.key))
+        del record["posted"]
+        out.write(item.key, json.dumps(record).encode())
+    with serve(b"") as server:
+        monkeypatch.setenv("SRGAN_ALERT_URL", server.url)
+        server.fault = Fault("status", status=404)
+        assert night(*limit) == 0
+        server.fault = None
+        assert night(*limit) == 0
+        assert night(*limit) == 0
+    failed, posted = (json.loads(body)["alerts"] for _, body in server.posts)
+    assert failed == posted == [rows(out, "history.csv")[-1]["alerts"]]
+
+
 def test_limits_are_judged_though_a_generator_is_damaged(benchmark, run, caplog):
     run.write("generators/epoch-0001.keras", b"damaged")
     with pytest.raises(UserError, match=r"epoch-0001\.keras: is no generator"):
@@ -646,7 +701,11 @@ def contents(out):
 
 
 def undated(data: bytes) -> bytes:
-    """A report without its date."""
+    """A report without its date; the content of a file of scores without its time."""
+    if data.startswith(b"PAR1"):
+        table = pq.read_table(pa.BufferReader(data))
+        metadata = dict(table.schema.metadata)
+        return repr((metadata, table.to_pylist())).encode() if metadata.pop(b"scored", 0) else data
     return re.sub(rb"<time.*?</time>", b"", data)
 
 

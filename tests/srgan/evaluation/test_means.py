@@ -145,7 +145,7 @@ def test_a_mean_without_an_image_is_absent_and_says_why():
     markdown = psnr_markdown([run], [], notes, {"scale": 4}, {})
     assert "| 1 | – | – | – | inf |" in markdown
     assert markdown.index("All measures:") < markdown.index(note) < markdown.index("scale: 4")
-    page = report_html(Facts("set", 2, 0), [run], [], notes=notes, protocol={}, generators={})
+    page = report_html(Facts("set", 2, ""), [run], [], notes=notes, protocol={}, generators={})
     assert f'<p class="note">{note}</p>' in page
     assert "or that no image is left" in page
     assert score_figure([run], MEASURES[1]) is None
@@ -185,6 +185,19 @@ def test_a_generator_that_is_exact_on_one_image_is_still_judged():
     (alert,) = too_low(means, 1, [Limit("psnr_y", 60), Limit("ssim_y", 0.1)])
     assert alert.text == f"epoch 1: psnr_y is {means['srgan', 1]['psnr_y']:.4f}, below 60"
     assert alert.limit == "psnr_y below 60"
+
+
+def test_limits_that_differ_have_different_texts():
+    means, reference = table(PHOTOS), TableRun("other", table(PHOTOS, epoch=7))
+    limits = [Limit("psnr_y", 99.0), Limit("psnr_y", 99.0000001)]
+    assert [alert.limit for alert in too_low(means, 1, limits)] == [
+        "psnr_y below 99",
+        "psnr_y below 99.0000001",
+    ]
+    limits = [Limit("psnr_y", -1.0), Limit("psnr_y", -1.0000001)]
+    found = dropped(means, 1, limits, reference)
+    assert [alert.text.rpartition(" ")[2] for alert in found] == ["-1", "-1.0000001"]
+    assert len({alert.limit for alert in found}) == 2
 
 
 def test_a_mean_that_is_absent_breaks_its_limits():
@@ -243,7 +256,9 @@ def test_the_history_has_null_where_a_mean_is_absent(tmp_path):
     now = datetime.datetime.now(datetime.timezone.utc)
     for images in (EXACT["black"][0], PHOTOS + EXACT["black"][0]):
         now += datetime.timedelta(seconds=1)
-        write_record(out, now, table(images), epoch=1, generator="ab", alerts=[], told=[])
+        write_record(
+            out, now, table(images), epoch=1, generator="ab", alerts=[], told=[], posted=[]
+        )
     absent, present = (strict(out.read(item.key)) for item in out.list("history/")[1:])
     assert absent["psnr_y"] is absent["lr_psnr"] is absent["lpips"] is None
     assert present["psnr_y"] == round(table(PHOTOS)["srgan", 1]["psnr_y"], 4)

@@ -42,8 +42,17 @@ def run(name="demo", means=TRAINED, records=(), config="", **options):
     return TableRun(name, means, records, config, **options)
 
 
-def page(runs, *, name="Set5", examples=(), notes=(), protocol=PROTOCOL, generators=None):
-    facts = Facts(name, 5, 1795687200.0)
+def page(
+    runs,
+    *,
+    name="Set5",
+    scored="2026-11-26T10:00:00Z",
+    examples=(),
+    notes=(),
+    protocol=PROTOCOL,
+    generators=None,
+):
+    facts = Facts(name, 5, scored)
     return report_html(
         facts, runs, examples, notes=notes, protocol=protocol, generators=generators or {}
     )
@@ -161,7 +170,7 @@ def test_no_generator_below_bicubic_is_called_the_best():
             {"psnr_y": 27.5501},
             "Epoch 20 equals bicubic in PSNR (Y): 27.55 against 27.55 dB.",
             "No perceptual measure was taken, so no number here says whether it looks better: "
-            "look at the pictures, or install pyiqa for LPIPS.",
+            "look at the pictures; for LPIPS, install pyiqa, then pass another --out.",
         ),
         (
             {"ssim_y": 0.9, "vgg54": 0.01},
@@ -229,6 +238,7 @@ def test_the_head_says_what_was_scored():
     head = dict(re.findall(r"<dt>(.*?)</dt>\n<dd>(.*?)</dd>", text[: text.index("</header>")]))
     date = '<time datetime="2026-11-26">2026-11-26</time>'
     assert head == {"Run": "s3://bucket/demo", "Data set": "Set5, 5 images", "Scored on": date}
+    assert "Scored on" not in page([run()], scored="")  # by scores of an older version
     text = page([run("a", uri="s3://x/a"), run("b", uri="s3://x/b")])
     assert re.findall(r"<dt>(Run.*?)</dt>\n<dd>(.*?)</dd>", text) == [
         ("Run a", "s3://x/a"),
@@ -416,6 +426,16 @@ def test_scores_are_drawn_at_their_values():
     assert styles[0][0] != styles[1][0]
     assert styles[0][1] != styles[1][1]
     assert score_figure([TableRun("", BASELINES)], MEASURE["psnr_y"]) is None
+
+
+@pytest.mark.parametrize("runs", [3, 4, 9])
+def test_no_two_lines_look_the_same(runs):
+    """A curve and a level for each run, and bicubic: lines that share a colour differ in dashes."""
+    figure = score_figure([run(str(number)) for number in range(runs)], MEASURE["psnr_y"])
+    lines = figure.axes[0].lines
+    looks = {(line.get_color(), str(line._dash_pattern)) for line in lines}
+    assert len(looks) == len(lines) == 2 * runs + 1
+    assert len({line.get_color() for line in lines}) == min(len(lines), 7 + 1)
 
 
 def test_records_are_drawn_over_the_run_and_its_phases():

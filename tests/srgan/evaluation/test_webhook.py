@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import threading
 from base64 import b64encode
 
 import pytest
@@ -52,6 +53,35 @@ def test_the_object_is_posted_as_json(server, lines):
     assert headers["content-type"] == "application/json"
     assert headers["authorization"] == "Basic " + b64encode(f"me:{SECRET}".encode()).decode()
     assert server.paths == [f"/hook/{SECRET}?key={SECRET}"]
+    assert lines() == []
+
+
+def test_a_password_may_have_any_letters(server, lines):
+    assert post_json(server.url.replace("//", "//me:%E4%B8%AD@"), CONTENT)
+    ((headers, _),) = server.posts
+    assert headers["authorization"] == "Basic " + b64encode("me:中".encode()).decode()
+
+
+def test_a_proxy_whose_password_cannot_be_sent(lines, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://me:%E4%B8%AD@127.0.0.1:9")
+    assert not post_json(f"http://chat.invalid/{SECRET}", CONTENT)
+    reason = "the proxy's password is not Latin-1"
+    assert lines() == [f"the alert is not posted to http://chat.invalid: {reason}"]
+
+
+def test_malformed_headers_do_not_bring_the_url_to_the_log(lines):
+    """urllib3 itself would log the URL and a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            with listener.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nno header\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert post_json(f"http://127.0.0.1:{listener.getsockname()[1]}/{SECRET}", CONTENT)
+        thread.join()
     assert lines() == []
 
 
