@@ -91,7 +91,7 @@ def build_here(monkeypatch, as_worker_sees=lambda storage: storage):
         ]
         return results[::-1]
 
-    monkeypatch.setattr("data_pipeline.prepare.build.fan_out", fan_out)
+    monkeypatch.setattr("data_pipeline.platform.fanout.fan_out", fan_out)
 
 
 def test_same_bytes_from_two_workers_and_one_after_the_other(
