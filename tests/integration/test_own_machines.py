@@ -247,6 +247,30 @@ def assert_that_ec2s_notice_drains(machines: Machines, chosen: str) -> None:
     assert len(machines.node_ids()) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "started"),
+    [
+        (["head", "--num-gpus", "0"], "start --head --port=6379 --block --num-gpus 0"),
+        (["worker", "node"], "start --address=node:6379 --block"),
+        (["worker", "10.0.0.1:7000", "-v"], "start --address=10.0.0.1:7000 --block -v"),
+        (["worker", "fd00::1"], "start --address=[fd00::1]:6379 --block"),
+        (["worker", "[fd00::1]"], "start --address=[fd00::1]:6379 --block"),
+        (["worker", "[fd00::1]:7000"], "start --address=[fd00::1]:7000 --block"),
+    ],
+)
+def test_what_the_script_gives_to_ray(arguments, started, tmp_path, monkeypatch):
+    monkeypatch.setenv("head", "10.9.9.9")  # a variable of the user's is not the script's
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for folder in ("deploy", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    ray = tmp_path / ".venv/bin/ray"
+    ray.write_text('#!/bin/sh\necho "$@"\n')
+    ray.chmod(0o755)
+    script = shutil.copy(SCRIPT, tmp_path / "deploy")
+    result = subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{started}\n", "")
+
+
 def test_what_the_script_cannot_do_is_one_line(tmp_path):
     def error(script: Path, *arguments: str) -> str:
         result = subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
