@@ -24,6 +24,7 @@ class JobServer:
         self.token: str | None = None
         self.status = "SUCCEEDED"
         self.exit_code = 0
+        self.package_bytes = b""  # a zip
         self.submitted: list[dict[str, Any]] = []
         self.headers: list[str | None] = []
         self.has_ended = self.is_stuck = False
@@ -49,7 +50,10 @@ class JobServer:
     async def version(self, _: web.Request) -> web.Response:
         return web.json_response({"ray_version": "2.60.0", "version": "4"})
 
-    async def package(self, _: web.Request) -> web.Response:
+    async def package(self, request: web.Request) -> web.Response:
+        if request.method == "GET":
+            return web.Response(status=404)
+        self.package_bytes = await request.read()
         return web.Response()
 
     async def submit(self, request: web.Request) -> web.Response:
@@ -85,7 +89,7 @@ class JobServer:
 def job_server() -> Iterator[JobServer]:
     """A server at `url` for the block's time."""
     server = JobServer()
-    app = web.Application(middlewares=[server.check])
+    app = web.Application(client_max_size=100 << 20, middlewares=[server.check])
     app.router.add_get("/api/version", server.version)
     app.router.add_route("*", "/api/packages/{protocol}/{name}", server.package)
     app.router.add_post("/api/jobs/", server.submit)

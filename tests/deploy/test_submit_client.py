@@ -1,7 +1,9 @@
 """Submitting: what a job takes along, tokens, and following a job over a bad line."""
 
+import io
 import logging
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from deploy import submit
 from deploy.submit import too_large, without_secrets
 from tests.conftest import ROOT
 from tests.deploy.job_server import LOG, JobServer, job_server
+from tests.deploy.test_docker import image_files
 
 EXCLUDES = yaml.safe_load((ROOT / "deploy/runtime_env.yaml").read_text())["excludes"]
 
@@ -243,3 +246,25 @@ def test_the_webhook_is_submitted_and_not_shown(server, run):
     assert (code, errors) == (0, [])
     assert out.startswith("submitted job_1: python -m jobs.evaluate --alert-url ...\n")
     assert server.submitted[0]["entrypoint"].endswith(" --alert-url https://h/SECRET")
+
+
+def test_the_image_submits_its_own_source(server, tmp_path):
+    """As the nightly job and the crontab line do."""
+    files = image_files()
+    for path in files:
+        (tmp_path / "opt/srgan" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / "opt/srgan" / path)
+    script = tmp_path / "opt/srgan/deploy/submit.py"
+    done = subprocess.run(
+        [sys.executable, script, "--address", server.url, "evaluate", "--run", "s3://b/run"],
+        cwd="/",
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    sent = {"jobs", "srgan", "data_pipeline", "configs"}
+    assert sorted(ZipFile(io.BytesIO(server.package_bytes)).namelist()) == sorted(
+        str(path) for path in files if path.parts[0] in sent
+    )
