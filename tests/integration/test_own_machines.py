@@ -1,4 +1,4 @@
-"""A cluster by the documented commands: head, two workers, an empty HOME, tokens on and off."""
+"""A cluster by the documented commands: head, workers, an empty HOME, tokens on and off."""
 
 import json
 import os
@@ -90,6 +90,12 @@ class Machines:
         node.wait(PATIENCE)
         wait_until(lambda: not processes(str(self.folder / f"{self.nodes.index(node)}.log")))
 
+    def stop_all(self) -> None:
+        """Each node ends, and leaves no process."""
+        for node in self.nodes:
+            if node.poll() is None:
+                self.stop(node)
+
     def run(self, *command: object, **variables: str) -> subprocess.CompletedProcess:
         """Runs a command on one of the machines."""
         return subprocess.run(
@@ -102,12 +108,16 @@ class Machines:
             check=False,
         )
 
-    def begin(self, job: str, *arguments: object) -> subprocess.Popen:
-        """`make submit-...`, on a machine with the tunnel."""
+    def command(self, job: str, *arguments: object) -> list[str]:
+        """What `make submit-...` runs."""
         where = f"http://127.0.0.1:{self.dashboard}"
         submit = [BIN / "python", "deploy/submit.py", "--address", where, job, *arguments]
+        return list(map(str, submit))
+
+    def begin(self, job: str, *arguments: object) -> subprocess.Popen:
+        """`make submit-...`, on a machine with the tunnel."""
         return subprocess.Popen(
-            list(map(str, submit)),
+            self.command(job, *arguments),
             cwd=ROOT,
             env=self.environment | {"HOME": self.home(uuid.uuid4().hex)},
             stdout=subprocess.PIPE,
@@ -147,7 +157,7 @@ def wait_until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
-@pytest.fixture(params=["token", "disabled"])
+@pytest.fixture
 def machines(request) -> Iterator[Machines]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: sockets lie in it
     try:
@@ -159,13 +169,12 @@ def machines(request) -> Iterator[Machines]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.parametrize("machines", ["token"], indirect=True)
 def test_a_newcomer_trains_on_a_cluster_by_the_documented_commands(machines, photos, valid_photos):
-    if machines.mode == "token":
-        assert machines.token().stat().st_mode & 0o077 == 0  # nobody else's business
-        without = machines.run(SCRIPT, "worker", machines.address, HOME=str(machines.folder))
-        assert without.returncode == 2
-        assert without.stderr.startswith("error: this machine has no token; copy ~/.ray/auth_token")
-    assert machines.token().exists() == (machines.mode == "token")
+    assert machines.token().stat().st_mode & 0o077 == 0  # nobody else's business
+    without = machines.run(SCRIPT, "worker", machines.address, HOME=str(machines.folder))
+    assert without.returncode == 2
+    assert without.stderr.startswith("error: this machine has no token; copy ~/.ray/auth_token")
     machines.start("worker", machines.address)
     machines.start("worker", machines.address)
     wait_until(lambda: len(machines.node_ids()) == 3)
@@ -190,17 +199,36 @@ def test_a_newcomer_trains_on_a_cluster_by_the_documented_commands(machines, pho
     assert table
     assert after.splitlines()[-2] == f"next: open {results}/report.html"
     logs += [before, after]
-    # From a shell on a machine of the cluster, without the job server.
+    logs.append(verified_from_a_shell(machines, data))
+    assert_plain(logs)
+    assert_that_a_worker_goes_and_comes(machines)
+    machines.stop_all()
+
+
+@pytest.mark.parametrize("machines", ["disabled"], indirect=True)
+def test_a_cluster_without_tokens_needs_none_and_minds_none(machines, photos, valid_photos):
+    """Less than with tokens: only what the token could break."""
+    machines.start("worker", machines.address)
+    wait_until(lambda: len(machines.node_ids()) == 2)
+    data = machines.folder / "data"
+    sources = ["--source", photos, "--valid-source", valid_photos]
+    logs = [machines.submit("prepare", *sources, "--patch-size", 48, "--stride", 24, "--out", data)]
+    logs.append(verified_from_a_shell(machines, data))
+    assert not list(machines.folder.glob("home-*/.ray/auth_token"))
+    machines.token().write_text("a" * 64)  # of another cluster
+    with_one = ["env", "-u", "RAY_AUTH_MODE", *machines.command("prepare", "--verify", data)]
+    verified = machines.run(*with_one)
+    assert verified.returncode == 0, verified.stderr
+    assert_plain([*logs, verified.stdout, verified.stderr])
+    machines.stop_all()
+
+
+def verified_from_a_shell(machines: Machines, data: Path) -> str:
+    """The log of a job on a machine of the cluster, without the job server."""
     verify = [BIN / "python", "-m", "jobs.prepare", "--verify", data]
     verified = machines.run(*verify, RAY_ADDRESS=machines.address)
     assert verified.returncode == 0, verified.stderr
-    assert_plain([*logs, verified.stderr])
-
-    if machines.mode == "token":  # every command needs it
-        assert_that_a_worker_goes_and_comes(machines)
-    for node in machines.nodes:
-        if node.poll() is None:
-            machines.stop(node)
+    return verified.stderr
 
 
 def assert_plain(logs: list[str]) -> None:
