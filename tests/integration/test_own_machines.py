@@ -81,8 +81,17 @@ class Machines:
                 stderr=subprocess.STDOUT,
             )
         self.nodes.append(node)
-        wait_until(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None)
-        assert node.poll() is None, log.read_text()
+        head = self.nodes[0]
+        wait_until(
+            lambda: (
+                "Ray runtime started" in log.read_text()
+                or node.poll() is not None
+                or head.poll() is not None
+            )
+        )
+        assert head.poll() is node.poll() is None, (
+            self.folder / "0.log"
+        ).read_text() + log.read_text()
         return log.read_text()
 
     def stop(self, node: subprocess.Popen) -> None:
