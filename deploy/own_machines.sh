@@ -15,6 +15,7 @@ fail() {
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [ -x "$root/.venv/bin/ray" ] || fail "$root/.venv: has no Ray; run make setup there"
+head=
 case "${1-} ${2-}" in
   head\ *) shift ;;
   worker\ [!-]*) head=$2 && shift 2 ;;
@@ -26,7 +27,7 @@ esac
 export PATH="$root/.venv/bin:$PATH" PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token} RAY_USAGE_STATS_ENABLED=0
 
-if [ -z "${head-}" ]; then
+if [ -z "$head" ]; then
   if [ "$RAY_AUTH_MODE" = token ]; then
     (umask 077 && ray get-auth-token --generate >/dev/null)
   fi
@@ -34,5 +35,11 @@ if [ -z "${head-}" ]; then
 fi
 [ "$RAY_AUTH_MODE" != token ] || ray get-auth-token >/dev/null 2>&1 ||
   fail "this machine has no token; copy ~/.ray/auth_token of the head to the same place here"
-case $head in *:*) ;; *) head=$head:6379 ;; esac
+case $head in
+  \[*\]:*) ;;
+  \[*\]) head=$head:6379 ;;
+  *:*:*) head="[$head]:6379" ;;  # IPv6
+  *:*) ;;
+  *) head=$head:6379 ;;
+esac
 exec ray start --address="$head" --block "$@"

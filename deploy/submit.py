@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import aiohttp
 import yaml
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 _ROOT = Path(__file__).parent.parent
@@ -30,6 +32,27 @@ _MOST_BYTES = 100 << 20
 _SHOWN = 3
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_ANSWER_SECONDS = 120.0  # for one request: Ray would wait without limit
+_SILENT_SECONDS = 300.0  # of the log: then the connection may be dead, and the status is asked
+_PATIENCE_SECONDS = 600.0  # without any answer
+
+# What Ray raises where a server fails or does not answer, or something else answers.
+_FAILURES = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    asyncio.TimeoutError,
+    aiohttp.ClientError,
+    RayError,
+)
+
+
+class _Client(JobSubmissionClient):
+    """Ray's client, whose requests do not wait for ever."""
+
+    def _do_request(self, *args: Any, **kwargs: Any) -> Any:
+        return super()._do_request(*args, timeout=_ANSWER_SECONDS, **kwargs)
 
 
 def main() -> None:
@@ -46,25 +69,62 @@ def main() -> None:
     runtime_env = yaml.safe_load((_ROOT / "deploy/runtime_env.yaml").read_text())
     if problem := too_large(_ROOT, runtime_env["excludes"]):
         _refuse(problem)
-    entrypoint = shlex.join(["python", "-m", f"jobs.{args.job}", *args.arguments])
-    try:
-        client = JobSubmissionClient(args.address)
-        job = client.submit_job(
-            entrypoint=entrypoint, runtime_env=runtime_env | {"working_dir": str(_ROOT)}
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:400]
+    words = ["python", "-m", f"jobs.{args.job}", *args.arguments]
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):  # Ray would take them before --address
+        os.environ.pop(name, None)
+    if not args.address.startswith(("http://", "https://")):
         _refuse(
-            f"{args.address}: {reason}; check --address and the tunnel. Where the cluster asks for "
-            "a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH"
+            f"--address {args.address}: say http://HOST:PORT of the dashboard, its port is 8265"
         )
-    print(f"submitted {job}: {entrypoint}", flush=True)
     try:
+        client = _Client(args.address, headers=_token_header())
+        job = client.submit_job(
+            entrypoint=shlex.join(words), runtime_env=runtime_env | {"working_dir": str(_ROOT)}
+        )
+    except AuthenticationError as error:
+        _refuse(
+            f"{args.address}: {error.message.splitlines()[0]}; set RAY_AUTH_MODE=token, and copy "
+            "~/.ray/auth_token of the head to the same place here, or set RAY_AUTH_TOKEN_PATH"
+        )
+    except _FAILURES as error:
+        _refuse(f"{args.address}: {_reason(error)}; check --address and the tunnel")
+    try:
+        print(f"submitted {job}: {shlex.join(without_secrets(words))}", flush=True)
         sys.exit(_follow(client, job))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no second error at the end
         given = f"--address {args.address} {job}"
-        print(f"{job} goes on: see `ray job logs --follow {given}`, or `ray job stop {given}`")
+        print(
+            f"{job} goes on: see `ray job logs --follow {given}`, or `ray job stop {given}`",
+            file=sys.stderr,
+        )
         sys.exit(1)
+
+
+def _token_header() -> dict[str, str]:
+    """The header with the token, if there is one and RAY_AUTH_MODE says nothing.
+
+    If it is set, Ray does this itself. Ray after 2.60 does it without the variable too. A server
+    that needs no token ignores the header.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return {}
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if token is None and file.exists():
+        token = file.read_text().strip()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def without_secrets(words: list[str]) -> list[str]:
+    """Hides the value of `--alert-url` (or `--alert`: jobs take abbreviations) in a command."""
+    shown, is_secret = [], False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        is_alert = name.startswith("--a") and "--alert-url".startswith(name)
+        shown.append("..." if is_secret else f"{name}=..." if is_alert and equals else word)
+        is_secret = is_alert and not equals and not is_secret
+    return shown
 
 
 def too_large(root: Path, excludes: list[str]) -> str | None:
@@ -90,25 +150,70 @@ def too_large(root: Path, excludes: list[str]) -> str | None:
 
 
 def _follow(client: JobSubmissionClient, job: str) -> int:
-    """Prints the log until the job has ended; returns the exit code."""
+    """Prints the log until the job has ended; returns the exit code.
+
+    A server that does not answer is asked again: between there may be a tunnel, and jobs last days.
+    """
+    printed = 0  # characters: Ray sends the log from its beginning each time
+    is_told = False
 
     async def show() -> None:
-        async for lines in client.tail_job_logs(job):
-            print(lines, end="", flush=True)
+        nonlocal printed, is_told
+        sent = 0
+        log = client.tail_job_logs(job)
+        while True:
+            try:
+                lines = await asyncio.wait_for(log.__anext__(), _SILENT_SECONDS)
+            except StopAsyncIteration:
+                return
+            if new := lines[max(printed - sent, 0) :]:
+                print(new, end="", flush=True)
+                is_told = False
+            sent += len(lines)
+            printed = max(printed, sent)
 
-    while not client.get_job_status(job).is_terminal():
+    info: Any = None
+    is_whole = False
+    failing_since: float | None = None
+    while True:
         try:
+            info = client.get_job_info(job)
+            has_ended = info.status.is_terminal()
+            if has_ended and is_whole:
+                break
+            failing_since = failing_since if has_ended else None
+            is_whole = False
             asyncio.run(show())
-        except (ConnectionError, RuntimeError) as error:
-            print(f"lost the log of {job}: {error}; asking again", file=sys.stderr)
+            is_whole = True
+        except BrokenPipeError:  # standard output's: those of connections have other classes
+            raise
+        except _FAILURES as error:
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since > _PATIENCE_SECONDS:
+                print(f"gave up the log of {job}: {_reason(error)}", file=sys.stderr)
+                if info and info.status.is_terminal():
+                    break
+                print(f"{job} may go on: see `ray job logs --follow {job}`", file=sys.stderr)
+                return 1
+            if not is_told and not isinstance(error, asyncio.TimeoutError):  # silence is no failure
+                minutes = _PATIENCE_SECONDS / 60
+                print(
+                    f"lost the log of {job}: {_reason(error)}; asking again, for {minutes:.0f} "
+                    "minutes if nothing answers",
+                    file=sys.stderr,
+                )
+                is_told = True
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    info: Any = client.get_job_info(job)
     print(f"{job}: {info.status}", flush=True)
     if info.status == JobStatus.SUCCEEDED:
         return 0
     if info.message:
         print(f"{job}: {info.message}", file=sys.stderr)
     return info.driver_exit_code or 1
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def _refuse(problem: str) -> NoReturn:

@@ -255,18 +255,20 @@ def test_the_cronjob_never_runs_twice_and_ends():
 
 
 def job_commands():
-    """Every `python -m jobs.X ...` of the manifests and their README."""
+    """Every job of the manifests and their README: its module and arguments.
+
+    They are started by `python -m jobs.X ...`, `deploy/submit.py [--address URL] X ...` or
+    `make submit-X ARGS="..."`.
+    """
     entrypoint = manifest(JOB)["spec"]["entrypoint"]
     nightly = pod_templates(manifest(CRON))["submit"]["spec"]["containers"][0]["command"]
-    commands = [shlex.split(entrypoint), nightly]
-    for line in (FOLDER / "README.md").read_text().splitlines():
-        if "python -m jobs." in line:
-            commands.append(shlex.split(line))
+    start = re.compile(
+        r'(?:-m jobs\.|submit\.py (?:--address \S+ )?|submit-)(\w+) (?:ARGS=")?([^"]+)'
+    )
     found = []
-    for words in commands:
-        start = words.index("-m")
-        assert words[start - 1] == "python"
-        found.append(words[start + 1 :])
+    for line in (entrypoint, shlex.join(nightly), *(FOLDER / "README.md").read_text().splitlines()):
+        if match := start.search(line):
+            found.append([f"jobs.{match[1]}", *shlex.split(match[2])])
     return found
 
 

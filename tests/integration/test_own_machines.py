@@ -1,4 +1,4 @@
-"""A cluster by the documented commands: head, two workers, an empty HOME, tokens on and off."""
+"""A cluster by the documented commands: head, workers, an empty HOME, tokens on and off."""
 
 import json
 import os
@@ -81,14 +81,29 @@ class Machines:
                 stderr=subprocess.STDOUT,
             )
         self.nodes.append(node)
-        wait_until(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None)
-        assert node.poll() is None, log.read_text()
+        head = self.nodes[0]
+        wait_until(
+            lambda: (
+                "Ray runtime started" in log.read_text()
+                or node.poll() is not None
+                or head.poll() is not None
+            )
+        )
+        assert head.poll() is node.poll() is None, (
+            self.folder / "0.log"
+        ).read_text() + log.read_text()
         return log.read_text()
 
     def stop(self, node: subprocess.Popen) -> None:
         node.send_signal(signal.SIGTERM)
         node.wait(PATIENCE)
         wait_until(lambda: not processes(str(self.folder / f"{self.nodes.index(node)}.log")))
+
+    def stop_all(self) -> None:
+        """Each node ends, and leaves no process."""
+        for node in self.nodes:
+            if node.poll() is None:
+                self.stop(node)
 
     def run(self, *command: object, **variables: str) -> subprocess.CompletedProcess:
         """Runs a command on one of the machines."""
@@ -102,12 +117,16 @@ class Machines:
             check=False,
         )
 
-    def begin(self, job: str, *arguments: object) -> subprocess.Popen:
-        """`make submit-...`, on a machine with the tunnel."""
+    def command(self, job: str, *arguments: object) -> list[str]:
+        """What `make submit-...` runs."""
         where = f"http://127.0.0.1:{self.dashboard}"
         submit = [BIN / "python", "deploy/submit.py", "--address", where, job, *arguments]
+        return list(map(str, submit))
+
+    def begin(self, job: str, *arguments: object) -> subprocess.Popen:
+        """`make submit-...`, on a machine with the tunnel."""
         return subprocess.Popen(
-            list(map(str, submit)),
+            self.command(job, *arguments),
             cwd=ROOT,
             env=self.environment | {"HOME": self.home(uuid.uuid4().hex)},
             stdout=subprocess.PIPE,
@@ -147,7 +166,7 @@ def wait_until(is_true: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
-@pytest.fixture(params=["token", "disabled"])
+@pytest.fixture
 def machines(request) -> Iterator[Machines]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short: sockets lie in it
     try:
@@ -159,13 +178,12 @@ def machines(request) -> Iterator[Machines]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.parametrize("machines", ["token"], indirect=True)
 def test_a_newcomer_trains_on_a_cluster_by_the_documented_commands(machines, photos, valid_photos):
-    if machines.mode == "token":
-        assert machines.token().stat().st_mode & 0o077 == 0  # nobody else's business
-        without = machines.run(SCRIPT, "worker", machines.address, HOME=str(machines.folder))
-        assert without.returncode == 2
-        assert without.stderr.startswith("error: this machine has no token; copy ~/.ray/auth_token")
-    assert machines.token().exists() == (machines.mode == "token")
+    assert machines.token().stat().st_mode & 0o077 == 0  # nobody else's business
+    without = machines.run(SCRIPT, "worker", machines.address, HOME=str(machines.folder))
+    assert without.returncode == 2
+    assert without.stderr.startswith("error: this machine has no token; copy ~/.ray/auth_token")
     machines.start("worker", machines.address)
     machines.start("worker", machines.address)
     wait_until(lambda: len(machines.node_ids()) == 3)
@@ -190,17 +208,36 @@ def test_a_newcomer_trains_on_a_cluster_by_the_documented_commands(machines, pho
     assert table
     assert after.splitlines()[-2] == f"next: open {results}/report.html"
     logs += [before, after]
-    # From a shell on a machine of the cluster, without the job server.
+    logs.append(verified_from_a_shell(machines, data))
+    assert_plain(logs)
+    assert_that_a_worker_goes_and_comes(machines)
+    machines.stop_all()
+
+
+@pytest.mark.parametrize("machines", ["disabled"], indirect=True)
+def test_a_cluster_without_tokens_needs_none_and_minds_none(machines, photos, valid_photos):
+    """Less than with tokens: only what the token could break."""
+    machines.start("worker", machines.address)
+    wait_until(lambda: len(machines.node_ids()) == 2)
+    data = machines.folder / "data"
+    sources = ["--source", photos, "--valid-source", valid_photos]
+    logs = [machines.submit("prepare", *sources, "--patch-size", 48, "--stride", 24, "--out", data)]
+    logs.append(verified_from_a_shell(machines, data))
+    assert not list(machines.folder.glob("home-*/.ray/auth_token"))
+    machines.token().write_text("a" * 64)  # of another cluster
+    with_one = ["env", "-u", "RAY_AUTH_MODE", *machines.command("prepare", "--verify", data)]
+    verified = machines.run(*with_one)
+    assert verified.returncode == 0, verified.stderr
+    assert_plain([*logs, verified.stdout, verified.stderr])
+    machines.stop_all()
+
+
+def verified_from_a_shell(machines: Machines, data: Path) -> str:
+    """The log of a job on a machine of the cluster, without the job server."""
     verify = [BIN / "python", "-m", "jobs.prepare", "--verify", data]
     verified = machines.run(*verify, RAY_ADDRESS=machines.address)
     assert verified.returncode == 0, verified.stderr
-    assert_plain([*logs, verified.stderr])
-
-    if machines.mode == "token":  # every command needs it
-        assert_that_a_worker_goes_and_comes(machines)
-    for node in machines.nodes:
-        if node.poll() is None:
-            machines.stop(node)
+    return verified.stderr
 
 
 def assert_plain(logs: list[str]) -> None:
@@ -245,6 +282,30 @@ def assert_that_ec2s_notice_drains(machines: Machines, chosen: str) -> None:
     # A node that is drained ends when it has no work; this one has none.
     wait_until(lambda: chosen not in machines.node_ids())
     assert len(machines.node_ids()) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "started"),
+    [
+        (["head", "--num-gpus", "0"], "start --head --port=6379 --block --num-gpus 0"),
+        (["worker", "node"], "start --address=node:6379 --block"),
+        (["worker", "10.0.0.1:7000", "-v"], "start --address=10.0.0.1:7000 --block -v"),
+        (["worker", "fd00::1"], "start --address=[fd00::1]:6379 --block"),
+        (["worker", "[fd00::1]"], "start --address=[fd00::1]:6379 --block"),
+        (["worker", "[fd00::1]:7000"], "start --address=[fd00::1]:7000 --block"),
+    ],
+)
+def test_what_the_script_gives_to_ray(arguments, started, tmp_path, monkeypatch):
+    monkeypatch.setenv("head", "10.9.9.9")  # a variable of the user's is not the script's
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for folder in ("deploy", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    ray = tmp_path / ".venv/bin/ray"
+    ray.write_text('#!/bin/sh\necho "$@"\n')
+    ray.chmod(0o755)
+    script = shutil.copy(SCRIPT, tmp_path / "deploy")
+    result = subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{started}\n", "")
 
 
 def test_what_the_script_cannot_do_is_one_line(tmp_path):
