@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import random
-import re
 import shutil
 import signal
 import time
@@ -24,7 +23,7 @@ from data_pipeline.prepare.build import prepare
 from srgan.generator_file import save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
-from tests.conftest import PATIENCE, data_settings, photograph
+from tests.conftest import PATIENCE, data_settings, photograph, undated
 from tests.integration.jobs import finish, output_of, start, wait_until
 
 EPOCHS = 4
@@ -67,8 +66,8 @@ def results(run: Path) -> dict[str, bytes]:
     """Every file under its final name, but what tells the day and RUN's place."""
     folder = run / "evaluation" / "dozen"
     return {
-        path.relative_to(folder).as_posix(): re.sub(
-            b"%b|<time.*?</time>" % str(run).encode(), b"", path.read_bytes()
+        path.relative_to(folder).as_posix(): undated(path.read_bytes()).replace(
+            str(run).encode(), b""
         )
         for path in folder.rglob("*")
         if path.is_file() and "history" not in str(path) and not path.name.startswith(".")

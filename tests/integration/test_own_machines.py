@@ -46,7 +46,8 @@ class Machines:
             "RAY_AUTH_MODE": mode,
             "RAY_TMPDIR": str(folder),
         }
-        self.environment.pop("RAY_ADDRESS", None)
+        for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):  # of this process's own Ray
+            self.environment.pop(name, None)
         self.nodes: list[subprocess.Popen] = []
         self.port, self.dashboard = free_port(), free_port()
         log = self.start("head", f"--port={self.port}", f"--dashboard-port={self.dashboard}")

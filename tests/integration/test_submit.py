@@ -198,7 +198,7 @@ def test_a_stopped_job_saves_and_the_next_one_goes_on(bucket, cluster, data):
     log = output_of(process, code=1)
     assert f"{job}: STOPPED" in log
     (copy,) = bucket.contents("stopped/logs").values()
-    assert b"gan epoch" in copy
+    assert b"a checkpoint of step" in copy
     assert copy.splitlines()[-1].endswith(b" the job ends: KeyboardInterrupt")
     (saved,) = re.findall(r"a checkpoint of step (\d+) is saved", log)
     assert steps(bucket, "stopped")[-1] == int(saved)

@@ -36,7 +36,7 @@ from srgan.run_layout import generator_key
 from srgan.training.validation import ValidationImages
 from srgan.vgg import FeatureExtractor
 from srgan.vgg_layers import weight_shapes
-from tests.conftest import photograph
+from tests.conftest import photograph, undated
 from tests.web_server import Fault, serve
 
 CONFIG = b"""
@@ -698,15 +698,6 @@ def contents(out):
     return {
         item.key: undated(out.read(item.key)) for item in out.list() if "history" not in item.key
     }
-
-
-def undated(data: bytes) -> bytes:
-    """A report without its date; the content of a file of scores without its time."""
-    if data.startswith(b"PAR1"):
-        table = pq.read_table(pa.BufferReader(data))
-        metadata = dict(table.schema.metadata)
-        return repr((metadata, table.to_pylist())).encode() if metadata.pop(b"scored", 0) else data
-    return re.sub(rb"<time.*?</time>", b"", data)
 
 
 def delete_all(out):

@@ -18,7 +18,7 @@ from srgan.evaluation import score_jobs
 from srgan.evaluation.benchmark import folder_benchmark
 from srgan.evaluation.evaluate import evaluate
 from srgan.evaluation.score_task import GpuMaker, make
-from tests.conftest import PATIENCE, ROOT, photograph
+from tests.conftest import PATIENCE, ROOT, photograph, undated
 
 IMAGES = 13  # for three generators: 39 in all
 
@@ -81,7 +81,7 @@ def test_a_process_on_each_gpu_lives_for_the_whole_evaluation(tmp_path):
     assert gpus in ([(0,), (0,), (1,)], [(0,), (1,), (1,)])
     on_cpu, on_gpus = (
         {
-            str(path.relative_to(tmp_path / name)): path.read_bytes()
+            str(path.relative_to(tmp_path / name)): undated(path.read_bytes())
             for path in (tmp_path / name).rglob("*.*")
             if path.suffix in (".csv", ".png", ".parquet") and path.name != "history.csv"
         }
