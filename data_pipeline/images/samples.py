@@ -72,12 +72,12 @@ def orientation(file: ImageFile) -> int:
         return 1
 
 
-def longest_zero_run(compressed: bytes | memoryview, least: int) -> int:
-    """The length of the longest run of zero bytes; 0 if none is of `least` bytes or more."""
+def zero_runs(compressed: bytes | memoryview, least: int) -> list[tuple[int, int]]:
+    """Where runs of `least` zero bytes or more begin and end."""
     data = bytes(compressed)
     if bytes(least) not in data:  # ten times faster than the expression below
-        return 0
-    return max(map(len, re.findall(rb"\0{%d,}" % least, data)))
+        return []
+    return [one.span() for one in re.finditer(rb"\0{%d,}" % least, data)]
 
 
 def inflated(parts: Iterable[memoryview]) -> tuple[int, bool]:
@@ -106,6 +106,7 @@ def read_samples(
     key: tuple[int, ...] | None = None,
     grey_palette: bool = False,
     bits: int | None = None,
+    zero_is_white: bool = False,
 ) -> Image:
     """Reads the pixels of a file.
 
@@ -115,6 +116,7 @@ def read_samples(
         key: A colour that means transparent, in the range of the file's samples.
         grey_palette: Whether an image with a palette of greys is grey.
         bits: How many bits of 16-bit samples the file says that it uses, if it says so.
+        zero_is_white: Whether 16-bit samples mean the opposite. They are not changed here.
 
     Returns:
         uint8 [H, W, 1 or 3]. A 16-bit sample v becomes v / 257, rounded.
@@ -140,7 +142,7 @@ def read_samples(
             image = np.empty((file.height, file.width, colours.shape[2]), np.uint8)
         image[row : row + len(colours)] = colours
         row += len(colours)
-    _check_range(counts, bits)
+    _check_range(counts[::-1] if zero_is_white else counts, bits)
     assert image is not None  # Pillow refuses files without pixels
     return image
 
@@ -148,26 +150,31 @@ def read_samples(
 def _check_range(counts: npt.NDArray[np.int64], bits: int | None) -> None:
     """Refuses 16-bit samples that hold fewer bits: read as 16 bits they are nearly black.
 
-    All but the brightest 0.1 % of the samples count, zeros left out: a few hot pixels hide nothing.
-    Values are right, however dark, where all are multiples of 257 (8 bits, scaled up), or all are
-    multiples of 2, 4, 8 or 16 and some are above 4095 (12 to 15 bits, moved up).
+    All but the brightest 0.1 % of the samples count, zeros left out: a few hot pixels hide nothing,
+    nor does a white stamp. Values are right, however dark, where all are multiples of 257 (8 bits,
+    scaled up) or of 64, 128 or 256 (10 to 8 bits, moved up); and above 4095 also where all are
+    multiples of 16 or 32 (12 or 11 bits, moved up), or the file says that it uses 16 bits.
 
     Args:
         counts: [65536], how often each value occurs.
-        bits: How many bits the file says that it uses. 16: its values are right. None: its values
-            are taken for 12 to 14 bits where they end there.
+        bits: How many bits the file says that it uses. None, and 16 for values below 4096: they are
+            taken for 12 to 14 bits where they end there. 16 is also what writers say by default.
 
     Raises:
         ImageError: Naming the bits, and the fix.
     """
     values = np.flatnonzero(counts[1:]) + 1
-    if bits == 16 or not values.size:
+    if not values.size:
         return
+    if values[-1] == 2**16 - 1 and values.size > 1 and values[-2] < 2**14:
+        values = values[:-1]  # white, and nothing up to it
     ranked = np.cumsum(counts[values])
     high = int(values[np.searchsorted(ranked, ranked[-1] - ranked[-1] // 1000)])
     step = int(np.gcd.reduce(values))
-    moved_up = high >= 2**12 and step in (2, 4, 8, 16)
-    if high < 2 ** (bits or 14) and step % 257 and not moved_up:
+    scaled = step % 257 == 0 or step in (64, 128, 256)
+    plausible = high >= 2**12 and (step in (16, 32) or bits == 16)
+    stated = bits if bits and bits < 16 else 14
+    if high < 2**stated and not scaled and not plausible:
         found = max(12, high.bit_length())
         raise ImageError(
             f"holds {found} bits or fewer in 16-bit samples; scale its values, which end at about "

@@ -12,8 +12,8 @@ from data_pipeline.images.samples import (
     ZEROED,
     check_header,
     inflated,
-    longest_zero_run,
     read_samples,
+    zero_runs,
 )
 
 _SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 254, 258, 259, 262, 277
@@ -64,8 +64,14 @@ def read_tiff(data: bytes) -> tuple[Image, int]:
     _check_blocks(header, data)
     if header.mode == "P" and max(tags[_PALETTE]) < 256:  # 8 bits where the format says 16
         header.palette = ImagePalette.raw("RGB;L", bytes(tags[_PALETTE]))
-    image = read_samples(header, lambda: TiffImageFile(io.BytesIO(data)), bits=_bits_in_use(tags))
-    if deep and tags.get(_PHOTOMETRIC) == 0:  # zero is white; Pillow inverts only 8 bits
+    inverted = deep and tags.get(_PHOTOMETRIC) == 0  # Pillow inverts only 8 bits
+    image = read_samples(
+        header,
+        lambda: TiffImageFile(io.BytesIO(data)),
+        bits=_bits_in_use(tags),
+        zero_is_white=inverted,
+    )
+    if inverted:
         image = 255 - image
     return image, 1
 
@@ -156,7 +162,7 @@ def _check_blocks(header: TiffImageFile, data: bytes) -> None:
     ]
     if compression not in _DEFLATE:
         # Together: a lost block of a disk may be the end of a strip and the start of the next.
-        if zeros := longest_zero_run(b"".join(blocks), _ZEROS):
-            raise ImageError(ZEROED.format(zeros))
+        if runs := zero_runs(b"".join(blocks), _ZEROS):
+            raise ImageError(ZEROED.format(max(end - start for start, end in runs)))
     elif not all(inflated([block])[1] for block in blocks):
         raise ImageError("does not decode: damaged: a strip of the TIFF is cut short")

@@ -7,6 +7,7 @@ the bytes do not depend on the number of workers or on the order in which they f
 """
 
 import logging
+import os
 from collections.abc import Sequence
 
 from data_pipeline.imresize import SCALES
@@ -91,15 +92,20 @@ def _check_settings(settings: DataSettings) -> None:
 def _refuse_nesting(settings: DataSettings, storage: Storage) -> None:
     """DATA's own images must not become a source's."""
     lr_sources = (settings.lr_source, settings.valid_lr_source)
-    out = f"{storage.uri}/"
+    out = _place(storage.uri)
     for source in (settings.source, settings.valid_source, *lr_sources):
-        if source in (None, SAMPLES, DIV2K):
+        if source is None or source in (SAMPLES, DIV2K):
             continue
-        if out.startswith(f"{source}/") or f"{source}/".startswith(out):
+        if out.startswith(_place(source)) or _place(source).startswith(out):
             raise UserError(
                 f"--out {storage.uri}: lies within {source} or the other way round; "
                 "choose a folder beside it"
             )
+
+
+def _place(uri: str) -> str:
+    """Where a URI leads to, without links, with a slash at its end."""
+    return f"{uri if '://' in uri else os.path.realpath(uri)}/"
 
 
 def _plan(train: Source, valid: Source | None) -> list[Part]:

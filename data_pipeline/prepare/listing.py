@@ -12,11 +12,7 @@ from typing import NamedTuple
 from data_pipeline.images import SUFFIXES
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import LocalStorage, ReadableStorage, StoredObject
-
-# Folders of thumbnails, of deleted files and of metadata that systems make beside people's own:
-# Synology, QNAP, macOS, Windows, Linux.
-_SYSTEM_FOLDERS = {"@eadir", "@__thumb", "@recycle", "@tmp", "#recycle", "#snapshot", "__macosx"}
-_SYSTEM_FOLDERS |= {"$recycle.bin", "recycler", "system volume information", "lost+found"}
+from data_pipeline.platform.storage.walk import is_of_a_system
 
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories; Cs stands for bytes of no character
 
@@ -74,11 +70,11 @@ def images_among(
     for image in images:
         if any(unicodedata.category(letter) in _UNPRINTABLE for letter in image.hr.key):
             raise UserError(f"{uri}: {image.hr.key!r} is no printable name; rename it")
-    for one, other in pairwise(images):
-        if one.name == other.name:
-            raise UserError(
-                f"{uri}: {one.hr.key} and {other.hr.key} share the name {one.name}; rename one"
-            )
+    same = [(one, other) for one, other in pairwise(images) if one.name == other.name]
+    if same:
+        shown = "; ".join(f"{one.hr.key} and {other.hr.key}" for one, other in same[:_SHOWN])
+        more = f"; and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else ""
+        raise UserError(f"{uri}: files share a name: {shown}{more}; rename or move one of each")
     return tuple(images)
 
 
@@ -86,7 +82,7 @@ def _why_left_out(key: str) -> str | None:
     path = PurePosixPath(key)
     if any(part.startswith(".") for part in path.parts):
         return "hidden"
-    if any(part.lower() in _SYSTEM_FOLDERS for part in path.parts[:-1]):
+    if any(map(is_of_a_system, path.parents)):
         return "in a system's folder"
     suffix = path.suffix.lower()
     return None if suffix in SUFFIXES else suffix or "without a suffix"

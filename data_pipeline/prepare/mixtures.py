@@ -17,10 +17,11 @@ _WORD = re.compile(r"[^\W_]+")
 # Words of a folder. `hint`: a scale or a size; it means LR where no other word says HR or LR.
 _FOLDER = re.compile(
     r"""(?<![^\W_])(?:
-    (?P<hr>hr | gt(mod\d+)?            # DIV2K_train_HR, Set5/GTmod12, REDS4/GT
+    (?P<hr>(train|valid|val|test)?hr(x\d|images?)? | gt(mod\d+)?  # DIV2K_train_HR, Set5/GTmod12
         | hi(gh)?[ _-]?res(olution)? | originals?
         | sharp | targets?)            # train_sharp, T91/LRbicx4/target
     | (?P<lr>lr_(unknown|mild|difficult|wild)  # DIV2K_train_LR_mild
+        | (train|valid|val|test)lr | lrimages?
         | lq | lr([a-z]*\d|b[id])?    # DIV2K_train_LR_bicubic, Set5/LRbicx4, RCAN's LRBI
         | [a-z]*lrx\d | b[id]x\d       # vimeo_septuplet_matlabLRx4, Vid4/BIx4
         | low[ _-]?res(olution)?

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -26,6 +27,9 @@ _SETTINGS_KEY = PROGRESS + "settings.json"
 # What a resumed build compares of every image: its name, its bytes and those of its LR file. It
 # compares the content of files that may have changed since they were read.
 _Input = tuple[str, int, int]
+
+# Names of files that a build makes.
+_OURS = re.compile(r"train/[^/]+\.(arrow|tfrecord)$|valid/(hr|lr_x\d)/.+\.png$")
 
 _log = logging.getLogger(__name__)
 
@@ -124,10 +128,10 @@ class DataFolder:
         if not self._has_files_of(*manifest.records):
             raise UserError(
                 f"{self._storage.uri}: what the workers wrote is not there; on a cluster pass a "
-                "folder that all nodes share, or s3://; folders in it must not be links"
+                "folder that all nodes share, or s3://"
             )
         # An earlier attempt may have had other images.
-        made = [key for key in self._stored if key.startswith(("train/", "valid/"))]
+        made = filter(_OURS.match, self._stored)
         self._delete(key for key in made if key not in manifest.paths)
         self._write_manifest(manifest)
         self._clean_up()
@@ -146,12 +150,17 @@ class DataFolder:
         self._delete(self._progress())
 
     def _has_files_of(self, *records: PartRecord) -> bool:
-        """Whether every file of these parts is stored with its size."""
+        """Whether every file of these parts is stored with its size.
+
+        A folder of DATA may be a link to another disk: the list of DATA ends there.
+        """
+
+        def size(key: str) -> int | None:
+            found = self._stored.get(key)
+            return found.size if found else self._storage.size(key)
+
         files = chain.from_iterable(map(stored_files, records))
-        return all(
-            file.path in self._stored and self._stored[file.path].size == file.bytes
-            for file in files
-        )
+        return all(size(file.path) == file.bytes for file in files)
 
     def _built(self, record: PartRecord) -> float:
         """When a part was built, soon after its images were read: in seconds since 1970."""

@@ -187,7 +187,7 @@ def test_sixteen_bits_round_to_eight(data, expected):
 
 
 def test_a_sixteen_bit_half_rounds_up():
-    column = np.array([[128], [129], [65535]], np.uint16)  # 128 / 257 = 0.498, 129 / 257 = 0.502
+    column = np.array([[128], [129], [65534]], np.uint16)  # 128 / 257 = 0.498, 129 / 257 = 0.502
     assert decode_image(png(column, 0)).ravel().tolist() == [0, 1, 255]
 
 
@@ -209,7 +209,13 @@ NIGHT[:4, :4] = 60000  # 0.5 % of the picture
             "a lamp": (png(NIGHT, 2), NIGHT),
             "8 bits, scaled": (png((DIM >> 8) * np.uint16(257), 2), (DIM >> 8) * np.uint16(257)),
             "12 bits, moved up": (tiff(DIM & 0xFFF0), DIM & 0xFFF0),
-            "14 bits, moved up": (png(DIM & 0xFFFC, 2), DIM & 0xFFFC),
+            "8 bits, moved up": (png(DIM & 0xFF00, 2), DIM & 0xFF00),
+            "10 bits, moved up": (png(DIM & 0xFFC0, 2), DIM & 0xFFC0),
+            "14 bits, moved up": (png(DEEP & 0xFFFC, 2), DEEP & 0xFFFC),
+            "a light page, zero is white": (
+                tiff(DIM[:, :, 0], more=((262, 0),)),
+                65535 - DIM[:, :, :1],
+            ),
             "black": (png(DIM * np.uint16(0), 2), DIM * 0),
         }
     ),
@@ -374,6 +380,8 @@ def test_transparency_is_refused(data):
 
 HOT = DIM >> 1
 HOT[5, 6] = 65535
+STAMPED = DARK.copy()
+STAMPED[:4, :8] = 65535
 FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
 
 
@@ -419,6 +427,18 @@ FRAMES = [Image.fromarray(RGB), Image.fromarray(RGB[::-1].copy())]
             "png, 13 of 16 bits": (png(DIM, 2), "holds 13 bits or fewer"),
             "tiff, 14 of 16 bits": (tiff(DEEP >> 2), "holds 14 bits or fewer"),
             "tiff, grey, 14 of 16 bits": (tiff(DEEP[:, :, 0] >> 2), "holds 14 bits or fewer"),
+            "tiff, 12 of 16 bits, says 16": (tiff(DARK, more=((281, 65535),)), "holds 12 bits or"),
+            "png, 12 of 16 bits, says 16": (
+                png(DARK, 2, before=chunk(b"sBIT", b"\x10" * 3)),
+                "holds 12 bits or fewer",
+            ),
+            "png, 12 bits in 14": (png(DARK << 2, 2), "holds 14 bits or fewer"),
+            "png, 13 bits in 14": (png(DEEP >> 3 << 1, 2), "holds 14 bits or fewer"),
+            "png, 12 of 16 bits, a stamp": (png(STAMPED, 2), "holds 12 bits or fewer"),
+            "tiff, dark, zero is white": (
+                tiff(65535 - DIM[:, :, 0], more=((262, 0),)),
+                "holds 13 bits or fewer",
+            ),
             "png, 12 of 16 bits, hot pixels": (png(HOT, 2), "holds 12 bits or fewer"),
             "tiff, says 15 bits": (tiff(DEEP >> 1, more=((281, 32767),)), "holds 15 bits or fewer"),
             "png, says 15 bits": (
@@ -546,6 +566,30 @@ def test_a_photograph_with_a_flat_part_is_not_taken_for_damage(kind, method):
     data = saved(part, "WEBP", quality=80, method=method)
     assert bytes(700) in data
     np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def on_white(photo: np.ndarray, height: int, width: int) -> np.ndarray:
+    page = np.full((height, width, 3), 255, np.uint8)
+    page[-612:-100, 100:612] = photo
+    return page
+
+
+@pytest.mark.parametrize("lost", [512, 4096])
+@pytest.mark.parametrize("shape", [(800, 800), (1000, 1600), (3000, 800)])
+def test_a_lost_block_of_a_webp_with_a_flat_part_is_refused(shape, lost):
+    """The flat part is at another place than the block."""
+    data = saved(on_white(photographs.astronaut(), *shape), "WEBP", quality=80)
+    decode_image(data)
+    middle = len(data) // 2
+    assert "are zero" in refusal(data[:middle] + bytes(lost) + data[middle + lost :])
+
+
+@pytest.mark.parametrize("shape", [(712, 712), (3000, 800)])
+def test_a_flat_part_of_a_lossless_webp_of_a_fast_encoder_is_not_taken_for_damage(shape):
+    page = on_white(photographs.astronaut(), *shape)
+    data = saved(page, "WEBP", lossless=True, method=0, quality=80)
+    assert bytes(20000) in data
+    np.testing.assert_array_equal(decode_image(data), page)
 
 
 def test_a_lost_block_across_two_strips_is_refused():

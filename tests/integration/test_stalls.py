@@ -63,7 +63,7 @@ def run_disturbed(data: Path, folder: Path, *, rank: int, how: str, restarts: in
 def named(rank: int, reason: str, lines: list[str]) -> str:
     """The stacks of a worker that the log names, with its node, once."""
     node = ray.util.get_node_ip_address()
-    (hung,) = (line for line in lines if " hangs: " in line)
+    (hung,) = (line for line in lines if line.startswith("worker ") and " hangs: " in line)
     name = re.match(rf"(worker {rank} \(process \d+ on node {node}\)) hangs: {reason}", hung)
     assert name, hung
     (stacks,) = (line for line in lines if line.startswith(f"the Python stacks of {name[1]}:"))

@@ -6,11 +6,17 @@ import math
 import os
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage.disk_errors import MAY_PASS
+
+# Folders of thumbnails, of deleted files and of metadata that systems make beside people's own:
+# Synology, QNAP, macOS, Windows, Linux.
+_SYSTEM_FOLDERS = {"@eadir", "@__thumb", "@recycle", "@tmp", "#recycle", "#snapshot", "__macosx"}
+_SYSTEM_FOLDERS |= {"$recycle.bin", "recycler", "system volume information", "lost+found"}
 
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -23,6 +29,13 @@ class FoundFile(NamedTuple):
     path: Path
     size: int
     changed: float
+
+
+def is_of_a_system(folder: PurePath) -> bool:
+    """Whether a system makes folders of this name for itself. In a photo library: its previews."""
+    name = folder.name.lower()
+    is_preview = name == "resources" and folder.parent.suffix.lower() == ".photoslibrary"
+    return is_preview or name in _SYSTEM_FOLDERS
 
 
 def files_below(root: Path, *, follow_links: bool) -> Iterator[FoundFile]:
@@ -49,8 +62,8 @@ def files_below(root: Path, *, follow_links: bool) -> Iterator[FoundFile]:
                     own = max(found.st_ctime, _links_changed(path))
             except OSError as error:
                 if error.errno not in _NO_FILE:
-                    raise
-                if path.is_symlink():  # else it is gone meanwhile
+                    _refuse(error, root)
+                elif path.is_symlink():  # else it is gone meanwhile
                     _log.warning("%s: links to no file; it is left out", path)
                 continue
             if stat.S_ISREG(found.st_mode):
@@ -58,7 +71,7 @@ def files_below(root: Path, *, follow_links: bool) -> Iterator[FoundFile]:
 
 
 def _own_folders(root: Path) -> Iterator[tuple[str, list[str], float]]:
-    for folder, _, names in os.walk(root, onerror=_raise_unless_gone):
+    for folder, _, names in os.walk(root, onerror=partial(_refuse, root=root)):
         yield folder, names, -math.inf
 
 
@@ -71,7 +84,8 @@ def _linked_folders(root: Path) -> Iterator[tuple[str, list[str], float]]:
     top = os.path.realpath(root)
     seen: set[tuple[bool, str]] = set()
     times: dict[str, float] = {}
-    for folder, folders, names in os.walk(root, onerror=_raise_unless_gone, followlinks=True):
+    walk = os.walk(root, onerror=partial(_refuse, root=root), followlinks=True)
+    for folder, folders, names in walk:
         real = os.path.realpath(folder)
         place, own_place = os.path.relpath(folder, root), os.path.relpath(real, top)
         is_hidden = _is_hidden(place)
@@ -106,9 +120,18 @@ def _links_changed(path: Path) -> float:
     return newest
 
 
-def _raise_unless_gone(error: OSError) -> None:
-    """An unreadable folder must not look like an empty one."""
+def _refuse(error: OSError, root: Path) -> None:
+    """An unreadable folder must not look like an empty one, unless its files do not count anyway.
+
+    Raises:
+        UserError: If it is neither gone, nor hidden, nor a system's.
+    """
     if error.errno in MAY_PASS:
         raise error
-    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        raise UserError(f"{error.filename}: does not read: {error.strerror}; fix that") from error
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return
+    place = Path(os.path.relpath(error.filename, root))
+    if _is_hidden(str(place)) or any(map(is_of_a_system, (place, *place.parents))):
+        _log.info("%s: does not read; it is left out", error.filename)
+        return
+    raise UserError(f"{error.filename}: does not read: {error.strerror}; fix that") from error

@@ -425,6 +425,38 @@ def test_nothing_beyond_a_link_in_data_is_removed(tiny_shards, tmp_path, photos)
     assert (outside / "mine.arrow").exists()
 
 
+def test_a_folder_of_data_may_lie_on_another_disk(tiny_shards, tmp_path, photos, monkeypatch):
+    out, disk = tmp_path / "out", tmp_path / "disk"
+    manifest = prepare(data_settings(photos), str(out))
+    (out / "train").rename(disk)
+    (out / "train").symlink_to(disk)
+    assert prepare(data_settings(photos), str(out)) == manifest
+    assert not (out / "progress").exists()
+    lost = (disk / "00000.arrow").read_bytes()
+    (disk / "00000.arrow").unlink()
+    assert prepare(data_settings(photos), str(out)) == manifest
+    assert (disk / "00000.arrow").read_bytes() == lost
+
+
+def test_files_that_a_build_does_not_make_stay(tiny_shards, tmp_path, photos):
+    manifest = prepare(data_settings(photos), str(tmp_path))
+    theirs = [tmp_path / "train/notes.txt", tmp_path / "valid/mine.png"]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"mine")
+    (tmp_path / "train/99999.arrow").write_bytes(b"of an earlier attempt")
+    (tmp_path / "train/00000.arrow").unlink()
+    assert prepare(data_settings(photos), str(tmp_path)) == manifest
+    assert all(path.read_bytes() == b"mine" for path in theirs)
+    assert not (tmp_path / "train/99999.arrow").exists()
+
+
+def test_data_inside_its_source_is_refused_also_through_a_link(tmp_path, photos):
+    (tmp_path / "link").symlink_to(photos)
+    with pytest.raises(UserError, match=r"lies within .* or the other way round"):
+        prepare(data_settings(photos), str(tmp_path / "link/out"))
+
+
 @pytest.mark.parametrize("name", ["\u56fe" * 83, "n" * 251, "\U0001f5bc" * 62])
 def test_names_as_long_as_a_file_system_allows(tmp_path, photos, name):
     for folder in ("train", "valid"):
@@ -613,7 +645,7 @@ def test_two_images_of_one_name_are_refused(tmp_path, photos):
     source = tmp_path / "source"
     shutil.copytree(photos, source)
     cv2.imwrite(str(source / "camera.jpg"), np.zeros((96, 96), np.uint8))
-    with pytest.raises(UserError, match=r"camera\.jpg and camera\.png share the name camera"):
+    with pytest.raises(UserError, match=r"share a name: camera\.jpg and camera\.png; rename"):
         prepare(data_settings(source), str(tmp_path / "out"))
 
 

@@ -1,5 +1,7 @@
 """Which files of a folder become images, and which LR belongs to which HR."""
 
+import errno
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -40,6 +42,7 @@ def test_images_of_every_suffix_are_taken(tmp_path):
         ("__MACOSX/a.png", "in a system's folder"),
         ("lost+found/a.png", "in a system's folder"),
         ("@__thumb/a.png", "in a system's folder"),
+        ("My.photoslibrary/resources/derivatives/A/A1_1_105_c.png", "in a system's folder"),
         ("._a.png", "hidden"),
         (".thumbnails/a.png", "hidden"),
         ("sub/.trash/a.png", "hidden"),
@@ -55,6 +58,25 @@ def test_what_is_left_out_is_told_with_an_example(tmp_path, caplog, key, reason)
     with caplog.at_level("INFO"):
         assert names(tmp_path) == ["image"]
     assert f"{tmp_path}: leaves out 1 file(s): 1 {reason} ({key!r})" in caplog.text
+
+
+@pytest.mark.parametrize("folder", ["lost+found", ".Trashes", "a/$RECYCLE.BIN/S-1-5"])
+def test_a_folder_that_does_not_read_matters_if_its_images_would_count(
+    tmp_path, monkeypatch, folder
+):
+    touch(tmp_path, "image.png", f"{folder}/x.png", "private/x.png")
+    scandir, closed = os.scandir, {str(tmp_path / folder)}
+
+    def scan(path):
+        if str(path) in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)  # root reads every folder
+    assert names(tmp_path) == ["image", "private/x"]
+    closed.add(str(tmp_path / "private"))
+    with pytest.raises(UserError, match="private: does not read: Permission denied; fix that"):
+        names(tmp_path)
 
 
 def test_what_is_left_out_is_one_line_and_the_most_frequent_first(tmp_path, caplog):
