@@ -208,7 +208,7 @@ def _compare(scores: Sequence[ImageScore], num_images: int) -> tuple[dict[str, f
     )
     if images := sorted({image for names in left_out.values() for image in names}):
         text += (
-            f", without {len(images)} of {num_images} images without a finite PSNR: "
+            f", leaving out {len(images)} of {num_images} images without a finite PSNR: "
             f"{some_names(images)}"
         )
     return named, text

@@ -12,6 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from ray._private.authentication import authentication_utils as auth_utils
 from ray._private.runtime_env.packaging import create_package
 
 from deploy import submit
@@ -107,6 +108,8 @@ def run(server, monkeypatch, capsys, tmp_path) -> Callable[..., tuple[int, str, 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")
     monkeypatch.setenv("HOME", str(tmp_path))
+    # As in a new process: a Ray that this one has started has switched tokens on.
+    monkeypatch.setattr(auth_utils, "is_token_auth_enabled", lambda: False)
     monkeypatch.setattr(submit, "_SECONDS_BETWEEN_LOOKS", 0.01)
 
     def run(*arguments: str) -> tuple[int, str, list[str]]:

@@ -215,7 +215,7 @@ def test_a_picture_that_bicubic_reproduces_has_no_score(tmp_path, network, caplo
         run = Validated(tmp_path, images, network, lease)
         run.begin(1)
         run.validator.finish(is_run_end=True)
-    text = "PSNR – dB (Y –), bicubic – (–), without 1 of 1 images without a finite PSNR"
+    text = "PSNR – dB (Y –), bicubic – (–), leaving out 1 of 1 images without a finite PSNR"
     assert f"gan epoch 1: validation {text}: black" in caplog.text
     (line,) = run.run.read("metrics.jsonl").splitlines()
     record = json.loads(line, parse_constant=pytest.fail)
