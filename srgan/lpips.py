@@ -1,0 +1,138 @@
+"""LPIPS v0.1 (Zhang et al. 2018): a learned distance of two images, in plain Keras."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+Weights = Mapping[str, npt.NDArray[np.floating[Any]]]
+
+
+class _Stage(NamedTuple):
+    """Convolutions with ReLU, after a max pooling of stride 2. Its last output is compared.
+
+    Attributes:
+        pool: The pooling's window; 0 for none.
+        filters: Feature maps of each convolution.
+        kernel: The side of their kernels, which are padded by `padding` zeros on each side.
+        stride: Their stride.
+        padding: In pixels.
+    """
+
+    pool: int
+    filters: tuple[int, ...]
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+
+
+# The trunks, by the name of their arrays. torchvision's AlexNet is the one of Krizhevsky 2014.
+_TRUNKS = {
+    "AlexNet": (
+        _Stage(0, (64,), kernel=11, stride=4, padding=2),
+        _Stage(3, (192,), kernel=5, padding=2),
+        _Stage(3, (384,)),
+        _Stage(0, (256,)),
+        _Stage(0, (256,)),
+    ),
+    "VGG16": (
+        _Stage(0, (64, 64)),
+        _Stage(2, (128, 128)),
+        _Stage(2, (256, 256, 256)),
+        _Stage(2, (512, 512, 512)),
+        _Stage(2, (512, 512, 512)),
+    ),
+}
+
+# ImageNet's mean and deviation of RGB for images in [-1, 1].
+_SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+
+# Strips of large images: their cores begin at multiples of the stride of AlexNet's last features,
+# and the halo is more than half of its receptive field, which is 195 px.
+_STRIP, _HALO = 512, 112
+
+
+def weight_shapes(trunk: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays of `AlexNet` or `VGG16`, by name, as they were published for Flax."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    channels, number = 3, 0
+    for index, stage in enumerate(_TRUNKS[trunk]):
+        for filters in stage.filters:
+            name = f"{trunk}_0.Conv_{number}"
+            shapes[f"{name}.kernel"] = (stage.kernel, stage.kernel, channels, filters)
+            shapes[f"{name}.bias"] = (filters,)
+            channels, number = filters, number + 1
+        shapes[f"NetLinLayer_{index}.Conv_0.kernel"] = (1, 1, channels, 1)
+    return shapes
+
+
+def lpips(one: Any, other: Any, weights: Weights, trunk: str) -> Any:
+    """The distance of images (Zhang et al. 2018, eq. 1).
+
+    Args:
+        one: [N, H, W, 3] RGB in [-1, 1]; H and W at least 31 for AlexNet, 16 for VGG16.
+        other: Likewise.
+        weights: The arrays of `weight_shapes`.
+        trunk: `AlexNet` or `VGG16`.
+
+    Returns:
+        float32 [N]; 0 for equal images.
+    """
+    return sum(ops.mean(one, axis=(1, 2)) for one in _distances(one, other, weights, trunk))
+
+
+def lpips_in_strips(one: Any, other: Any, weights: Weights) -> float:
+    """AlexNet's `lpips` of two images of any size, [H, W, 3], with bounded memory."""
+    height = one.shape[0]
+    starts = [*range(0, max(1, height - _HALO), _STRIP), height]
+    totals, counts = np.zeros(5), np.zeros(5)
+    for start, end in pairwise(starts):
+        top, bottom = max(0, start - _HALO), min(height, end + _HALO)
+        strip = (image[None, top:bottom] for image in (one, other))
+        for stage, found in enumerate(_distances(*strip, weights, "AlexNet")):
+            stride = (4, 8, 16, 16, 16)[stage]
+            last = None if end == height else (end - top) // stride
+            kept = np.asarray(ops.convert_to_numpy(found), np.float64)[0]
+            kept = kept[(start - top) // stride : last]
+            totals[stage] += kept.sum()
+            counts[stage] += kept.size
+    return float((totals / counts).sum())
+
+
+def _distances(one: Any, other: Any, weights: Weights, trunk: str) -> Iterator[Any]:
+    """The distance at every position of every stage: [N, h, w]."""
+    pairs = zip(_features(one, weights, trunk), _features(other, weights, trunk), strict=True)
+    for stage, (first, second) in enumerate(pairs):
+        head = ops.cast(weights[f"NetLinLayer_{stage}.Conv_0.kernel"][0, 0, :, 0], "float32")
+        difference = ops.square(_unit_length(first) - _unit_length(second))
+        yield ops.sum(difference * head, axis=-1)
+
+
+def _features(images: Any, weights: Weights, trunk: str) -> Iterator[Any]:
+    """Every stage's output, [N, h, w, C]."""
+    x = (ops.cast(images, "float32") - ops.array(_SHIFT)) / ops.array(_SCALE)
+    number = 0
+    for stage in _TRUNKS[trunk]:
+        if stage.pool:
+            x = ops.max_pool(x, stage.pool, strides=2)
+        for _ in stage.filters:
+            name = f"{trunk}_0.Conv_{number}"
+            edge = (stage.padding, stage.padding)
+            x = ops.conv(
+                ops.pad(x, ((0, 0), edge, edge, (0, 0))),
+                ops.cast(weights[f"{name}.kernel"], "float32"),
+                strides=stage.stride,
+            )
+            x = ops.relu(x + ops.cast(weights[f"{name}.bias"], "float32"))
+            number += 1
+        yield x
+
+
+def _unit_length(features: Any) -> Any:
+    """Every position's vector, scaled to length 1."""
+    # The square root's gradient is infinite at 0, where all features are.
+    length = ops.sqrt(ops.sum(ops.square(features), axis=-1, keepdims=True) + 1e-20)
+    return features / (length + 1e-10)
