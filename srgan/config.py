@@ -36,6 +36,14 @@ class GeneratorConfig(Section):
     batch_norm: bool = True
     """Batch normalisation after the convolutions."""
 
+    prelu_slope: float = Field(default=0.25, ge=0, lt=1)
+    """The slope of PReLU for negative values at step 0; it is learned. With 0 a network begins more
+    slowly, and may die."""
+
+    global_skip: bool = False
+    """SR is LR, upscaled bilinearly, plus the network's output, without the paper's tanh. The
+    network then learns only what bilinear upscaling lacks: it learns much faster."""
+
     icnr: bool = False
     """Initialise the sub-pixel convolutions so that they begin as nearest-neighbour upscaling
     (Aitken et al. 2017). It reduces checkerboard artefacts."""

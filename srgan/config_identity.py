@@ -3,7 +3,7 @@
 from typing import Any
 
 from data_pipeline.platform.errors import differences
-from srgan.config import Config
+from srgan.config import Config, GeneratorConfig
 
 
 def fixed_settings(config: Config) -> dict[str, Any]:
@@ -26,6 +26,9 @@ def fixed_settings(config: Config) -> dict[str, Any]:
             "validation_images",
         }
     )
+    for name in ("prelu_slope", "global_skip"):
+        if content["generator"][name] == GeneratorConfig.model_fields[name].default:
+            del content["generator"][name]
     for phase in content["phases"].values():
         del phase["epochs"], phase["steps"]
         if not phase["learning_rate"]["warmup_steps"]:

@@ -56,7 +56,7 @@ _STRIP, _HALO = 512, 112
 
 
 def weight_shapes(trunk: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of the arrays of `AlexNet` or `VGG16`, by name, as they were published for Flax."""
+    """The shapes of the published arrays of `AlexNet` or `VGG16`, by name."""
     shapes: dict[str, tuple[int, ...]] = {}
     channels, number = 3, 0
     for index, stage in enumerate(_TRUNKS[trunk]):

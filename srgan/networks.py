@@ -73,6 +73,8 @@ def generator(
     blocks: int = 16,
     filters: int = 64,
     batch_norm: bool = True,
+    prelu_slope: float = 0.25,
+    global_skip: bool = False,
     icnr: bool = False,
     normalisation: type[keras.Layer] = layers.BatchNormalization,
 ) -> keras.Model:
@@ -85,11 +87,15 @@ def generator(
         blocks: Residual blocks.
         filters: Feature maps.
         batch_norm: Batch normalisation.
+        prelu_slope: What PReLU's slopes for negative values are at first (0.25: He et al. 2015).
+        global_skip: SR is LR, upscaled bilinearly, plus what the last convolution gives. Without
+            it SR is the tanh of that, as in the paper.
         icnr: Initialise the sub-pixel convolutions with ICNR.
         normalisation: The layer that does it, where not Keras's own.
 
     Returns:
-        A model from LR [N, h, w, 3] in [0, 1] to SR [N, h * scale, w * scale, 3] in [-1, 1].
+        A model from LR [N, h, w, 3] in [0, 1] to SR [N, h * scale, w * scale, 3] in [-1, 1];
+        with the global skip some values may lie a little outside.
 
     Raises:
         ValueError: If it is another scale.
@@ -98,9 +104,9 @@ def generator(
         raise ValueError(f"the scale must be one of {SCALES}, got {scale}")
     norm = normalisation if batch_norm else None
     lr = keras.Input((None, None, 3), name="lr")
-    x = features = _prelu(_conv(lr, filters, 9))
+    x = features = _prelu(_conv(lr, filters, 9), prelu_slope)
     for _ in range(blocks):
-        block = _prelu(_normalised(_conv(x, filters, 3), norm))
+        block = _prelu(_normalised(_conv(x, filters, 3), norm), prelu_slope)
         block = _normalised(_conv(block, filters, 3), norm)
         x = layers.Add()([x, block])
     x = _normalised(_conv(x, filters, 3), norm)
@@ -108,9 +114,15 @@ def generator(
     for factor in [3] if scale == 3 else [2] * (scale.bit_length() - 1):
         initializer = ICNR(factor) if icnr else "glorot_uniform"
         x = _conv(x, factor**2 * filters, 3, initializer=initializer)
-        x = _prelu(PixelShuffle(factor)(x))
+        x = _prelu(PixelShuffle(factor)(x), prelu_slope)
     x = _conv(x, 3, 9)
-    sr = layers.Activation("tanh", dtype=_output_dtype(), name="sr")(x)
+    if global_skip:
+        exact = {"dtype": _output_dtype()}  # bfloat16 has fewer levels than an image
+        upscaled = layers.UpSampling2D(scale, interpolation="bilinear", **exact)(lr)
+        upscaled = layers.Rescaling(2.0, -1.0, **exact)(upscaled)
+        sr = layers.Add(name="sr", **exact)([upscaled, x])
+    else:
+        sr = layers.Activation("tanh", dtype=_output_dtype(), name="sr")(x)
     return keras.Model(lr, sr, name="generator")
 
 
@@ -173,8 +185,8 @@ def _normalised(x: keras.KerasTensor, layer: type[keras.Layer] | None) -> keras.
     return layer()(x) if layer else x
 
 
-def _prelu(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.PReLU(shared_axes=[1, 2])(x)
+def _prelu(x: keras.KerasTensor, slope: float) -> keras.KerasTensor:
+    return layers.PReLU(keras.initializers.Constant(slope), shared_axes=[1, 2])(x)
 
 
 def _leaky_relu(x: keras.KerasTensor) -> keras.KerasTensor:

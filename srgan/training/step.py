@@ -221,10 +221,17 @@ class Step:
             self._average()
 
     def _average(self) -> None:
-        """The average becomes decay * itself + (1 - decay) * generator, BN statistics too."""
+        """The average becomes decay * itself + (1 - decay) * generator, BN statistics too.
+
+        The decay grows with a phase's updates, so that the average soon forgets where it began.
+        """
         assert self._state.average is not None
         assert self._config.generator_average is not None
-        decay = self._config.generator_average
+        updates = tf.cast(self._state.generator_optimizer.iterations.value, tf.float64)
+        decay = tf.minimum(
+            tf.constant(self._config.generator_average, tf.float64), (1 + updates) / (10 + updates)
+        )
+        decay = tf.cast(decay, self._state.generator.output.dtype)
         pairs = zip(self._state.average.variables, self._state.generator.variables, strict=True)
         for average, variable in pairs:
             # Every variable has a floating type: these networks draw no random numbers.
