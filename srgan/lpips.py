@@ -91,8 +91,8 @@ def lpips_in_strips(one: Any, other: Any, weights: Weights) -> float:
     totals, counts = np.zeros(5), np.zeros(5)
     for start, end in pairwise(starts):
         top, bottom = max(0, start - _HALO), min(height, end + _HALO)
-        strip = (image[None, top:bottom] for image in (one, other))
-        for stage, found in enumerate(_distances(*strip, weights, "AlexNet")):
+        strips = one[None, top:bottom], other[None, top:bottom]
+        for stage, found in enumerate(_distances(*strips, weights, "AlexNet")):
             stride = (4, 8, 16, 16, 16)[stage]
             last = None if end == height else (end - top) // stride
             kept = np.asarray(ops.convert_to_numpy(found), np.float64)[0]
