@@ -1,6 +1,8 @@
 """LPIPS v0.1 (Zhang et al. 2018): a learned distance of two images, in plain Keras."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -53,6 +55,14 @@ _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 # Strips of large images: their cores begin at multiples of the stride of AlexNet's last features,
 # and the halo is more than half of its receptive field, which is 195 px.
 _STRIP, _HALO = 512, 112
+_SMALLEST = 31  # AlexNet's features of smaller images are empty
+
+
+@cache
+def alexnet_weights() -> Weights:
+    """AlexNet's arrays, which come with the package in half precision."""
+    with files("srgan").joinpath("weights/lpips_alexnet.npz").open("rb") as file:
+        return dict(np.load(file, allow_pickle=False))
 
 
 def weight_shapes(trunk: str) -> dict[str, tuple[int, ...]]:
@@ -84,8 +94,15 @@ def lpips(one: Any, other: Any, weights: Weights, trunk: str) -> Any:
     return sum(ops.mean(one, axis=(1, 2)) for one in _distances(one, other, weights, trunk))
 
 
-def lpips_in_strips(one: Any, other: Any, weights: Weights) -> float:
-    """AlexNet's `lpips` of two images of any size, [H, W, 3], with bounded memory."""
+def alexnet_lpips(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float | None:
+    """AlexNet's `lpips` of two images uint8 [H, W, 3] RGB; None if they are too small for it.
+
+    Large images go in strips, so that the memory is bounded; the value is the same.
+    """
+    if min(one.shape[:2]) < _SMALLEST:
+        return None
+    one, other = (image.astype(np.float32) / 127.5 - 1 for image in (one, other))
+    weights = alexnet_weights()
     height = one.shape[0]
     starts = [*range(0, max(1, height - _HALO), _STRIP), height]
     totals, counts = np.zeros(5), np.zeros(5)

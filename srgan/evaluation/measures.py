@@ -44,7 +44,7 @@ MEASURES = (
     ),
     Measure("vgg22", "VGG22", "", 3, False, _FEATURES.format("block2_conv2")),
     Measure("vgg54", "VGG54", "", 4, False, _FEATURES.format("block5_conv4")),
-    Measure("lpips", "LPIPS", "", 4, False, "AlexNet, by pyiqa, where it is installed"),
+    Measure("lpips", "LPIPS", "", 4, False, "v0.1 with AlexNet; a grey image as RGB"),
     Measure("niqe", "NIQE", "", 2, False, "no reference, by pyiqa, where it is installed"),
 )
 

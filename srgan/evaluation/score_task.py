@@ -23,7 +23,7 @@ from srgan.evaluation.benchmark import (
 )
 from srgan.evaluation.comparison import detail_panels, labelled_row
 from srgan.evaluation.measures import Values
-from srgan.evaluation.perceptual import iqa_values, run_extractors, vgg_distances
+from srgan.evaluation.perceptual import lpips_value, niqe_value, run_extractors, vgg_distances
 from srgan.evaluation.run_reader import GeneratorFile, TrainingRun
 from srgan.evaluation.table import HR, ImageScore, method_title
 from srgan.run_layout import CONFIG_KEY
@@ -54,7 +54,7 @@ class ScoreTask(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What the baselines or a generator make of a pair: images and their VGG distances, by method.
+    """What the baselines or a generator make of a pair: images and their distances, by method.
 
     HR is an image of the baselines.
     """
@@ -102,7 +102,7 @@ class GpuMaker:
 
 
 def make(task: ScoreTask, pair: Pair) -> Made:
-    """All that needs a network: SR of the generator, and VGG distances.
+    """All that needs a network: SR of the generator, LPIPS and VGG distances.
 
     Raises:
         UserError: If the generator cannot be used.
@@ -114,7 +114,8 @@ def make(task: ScoreTask, pair: Pair) -> Made:
         images = baselines(pair, task.benchmark.kernel) | {HR: pair.hr}
     extractors = run_extractors(task.run.storage.uri, task.run.extractors) if task.run else {}
     distances = {
-        method: vgg_distances(pair.hr, image, extractors) for method, image in images.items()
+        method: vgg_distances(pair.hr, image, extractors) | lpips_value(pair.hr, image)
+        for method, image in images.items()
     }
     return Made(images, distances)
 
@@ -132,7 +133,7 @@ def score_made(task: ScoreTask, pair: Pair, made: Made) -> ScoredImage:
             **score_pair(pair, image)._asdict(),
             "lr_psnr": lr_psnr(image, pair.lr, pair.scale, kernel),
             **made.distances[method],
-            **iqa_values(pair.hr, image),
+            **niqe_value(image),
         }
         epoch = generator.epoch if generator else None
         scores.append(ImageScore(epoch, method, pair.name, values))
