@@ -101,15 +101,15 @@ def alexnet_lpips(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> f
     """
     if min(one.shape[:2]) < _SMALLEST:
         return None
-    one, other = (image.astype(np.float32) / 127.5 - 1 for image in (one, other))
+    pair = tuple(image.astype(np.float32) / 127.5 - 1 for image in (one, other))
     weights = alexnet_weights()
     height = one.shape[0]
     starts = [*range(0, max(1, height - _HALO), _STRIP), height]
     totals, counts = np.zeros(5), np.zeros(5)
     for start, end in pairwise(starts):
         top, bottom = max(0, start - _HALO), min(height, end + _HALO)
-        strips = one[None, top:bottom], other[None, top:bottom]
-        for stage, found in enumerate(_distances(*strips, weights, "AlexNet")):
+        first, second = (image[None, top:bottom] for image in pair)
+        for stage, found in enumerate(_distances(first, second, weights, "AlexNet")):
             stride = (4, 8, 16, 16, 16)[stage]
             last = None if end == height else (end - top) // stride
             kept = np.asarray(ops.convert_to_numpy(found), np.float64)[0]
