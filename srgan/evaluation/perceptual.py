@@ -13,7 +13,7 @@ import numpy as np
 from data_pipeline.images import Image, as_rgb
 from data_pipeline.platform.storage import open_storage
 from srgan.config import VggName
-from srgan.evaluation.measures import Values
+from srgan.evaluation.measures import Values, taken
 
 if TYPE_CHECKING:
     from srgan.vgg import FeatureExtractor
@@ -65,8 +65,7 @@ def lpips_value(hr: Image, image: Image) -> Values:
     """`lpips` of an image uint8 [H, W, 1 or 3] and its HR; nothing if they are too small for it."""
     from srgan.lpips import alexnet_lpips
 
-    value = alexnet_lpips(as_rgb(hr), as_rgb(image))
-    return {} if value is None else {"lpips": value}
+    return taken(lpips=alexnet_lpips(as_rgb(hr), as_rgb(image)))
 
 
 def niqe_value(image: Image) -> Values:

@@ -189,7 +189,7 @@ def _epoch_groups(
 
 
 def _method_rows(run: TableRun, best: Mapping[str, _Best | None]) -> list[_Row]:
-    """A run's rows, one per method and epoch, with every measure."""
+    """A run's rows, one per method and epoch, with every measure and the generator's size."""
     return [
         _Row(
             run.title(method) + ("" if epoch is None else f", epoch {epoch}"),

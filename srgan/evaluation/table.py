@@ -18,7 +18,7 @@ ABSENT = "–"
 
 _ALL = tuple(measure.key for measure in MEASURES)
 _CORE = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
-_SHOWN = ("psnr_rgb", "psnr_y", "ssim_y")
+_SHOWN = ("psnr_rgb", "psnr_y", "ssim_y", "lpips")
 _SHOWN_NAMES = 3
 
 EPOCH_COLUMNS = (NEAREST, BICUBIC, SRGAN, HR)
@@ -74,15 +74,21 @@ def method_title(method: str, *, is_gan: bool) -> str:
 
 
 def images_left_out(scores: Iterable[ImageScore]) -> LeftOut:
-    """The images on which a measure is not finite by every method of a table.
+    """The images on which a measure is not finite by every method of a table that has it.
 
-    A method that reproduces an image, for example a black one, has an infinite PSNR there. Without
-    this image all methods are compared on the same images. HR's own PSNR may be infinite.
+    A method that reproduces an image, for example a black one, has an infinite PSNR there, and some
+    images are too small for some measures. Without these images all methods are compared on the
+    same ones. HR's own PSNR may be infinite. A method that lacks a measure on every image leaves
+    out none.
     """
+    scores = list(scores)
+    taken = {(row.method, row.epoch, key) for row in scores for key in row.values}
     found: dict[str, set[str]] = {}
     for row in scores:
-        for key, value in row.values.items():
-            if not (math.isfinite(value) or (row.method == HR and value == math.inf)):
+        for key in _ALL:
+            value = row.values.get(key, math.nan)
+            is_fine = math.isfinite(value) or (row.method == HR and value == math.inf)
+            if (row.method, row.epoch, key) in taken and not is_fine:
                 found.setdefault(key, set()).add(row.image)
     return {key: tuple(sorted(images)) for key, images in found.items()}
 
@@ -90,8 +96,8 @@ def images_left_out(scores: Iterable[ImageScore]) -> LeftOut:
 def mean_values(scores: Iterable[ImageScore], left_out: LeftOut) -> Means:
     """Means over the images that are not left out.
 
-    They are finite, but for HR's, which may be `inf`. A measure is missing if an image lacks it, or
-    if no image is left.
+    They are finite, but for HR's, which may be `inf`. A measure is missing if no image is left that
+    has it.
 
     Args:
         scores: Of the methods of a table, or of some of them.
@@ -107,12 +113,11 @@ def _means(rows: Sequence[ImageScore], left_out: LeftOut) -> Values:
     """One method's means."""
     means = {}
     for key in _ALL:
-        if all(key in row.values for row in rows):
-            skipped = set(left_out.get(key, ()))
-            kept = [row.values[key] for row in rows if row.image not in skipped]
-            hr = [row.values[key] for row in rows if row.method == HR]
-            if kept or math.inf in hr:
-                means[key] = float(np.mean(kept or [math.inf]))
+        skipped = set(left_out.get(key, ()))
+        having = [row for row in rows if key in row.values]
+        kept = [row.values[key] for row in having if row.image not in skipped]
+        if kept or any(row.method == HR and row.values[key] == math.inf for row in having):
+            means[key] = float(np.mean(kept or [math.inf]))
     return means
 
 

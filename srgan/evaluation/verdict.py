@@ -93,8 +93,8 @@ def _of_gan(
         )
     if perceptual is None:
         meaning.append(
-            "No perceptual measure was taken, so no number here says whether it looks better: "
-            "look at the pictures; for LPIPS, install pyiqa, then pass another --out."
+            "No perceptual measure could be taken, so no number here says whether it looks better: "
+            "look at the pictures."
         )
     else:
         is_nearer = (_gain(values, bicubic, perceptual) or 0) > 0
