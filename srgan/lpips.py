@@ -62,8 +62,8 @@ def alexnet_lpips(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> f
     totals, counts = np.zeros(len(_STRIDES)), np.zeros(len(_STRIDES))
     for start, end in pairwise([*range(0, max(1, height - _HALO), _STRIP), height]):
         top, bottom = max(0, start - _HALO), min(height, end + _HALO)
-        strips = (image[None, top:bottom].astype(np.float32) / 127.5 - 1 for image in (one, other))
-        found = _distances(*strips, alexnet_weights(), "AlexNet")
+        first, second = (np.float32(image[None, top:bottom]) / 127.5 - 1 for image in (one, other))
+        found = _distances(first, second, alexnet_weights(), "AlexNet")
         for stage, (stride, distances) in enumerate(zip(_STRIDES, found, strict=True)):
             last = None if end == height else (end - top) // stride
             kept = ops.convert_to_numpy(distances)[0, (start - top) // stride : last]

@@ -49,7 +49,7 @@ MEASURES = (
         "",
         2,
         False,
-        "1 + energy of a grid that HR lacks, over HR's energy at its periods (x4: 4 and 2 px); luma",
+        "1 + energy of a grid that HR lacks, over HR's at its periods (x4: 4 and 2 px); of luma",
     ),
     Measure("vgg22", "VGG22", "", 3, False, _FEATURES.format("block2_conv2")),
     Measure("vgg54", "VGG54", "", 4, False, _FEATURES.format("block5_conv4")),

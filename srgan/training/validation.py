@@ -48,8 +48,8 @@ class Examination(NamedTuple):
 
     Attributes:
         scores: Means over the images: `validation_psnr_rgb` in dB, `bicubic_psnr_rgb` and so on,
-            those of jobs.evaluate on these images and this generator. None where no image has a finite
-            value by every method. Empty without images.
+            those of jobs.evaluate on these images and this generator. None where no image has a
+            finite value by every method. Empty without images.
         text: PSNR, LPIPS and the grid for people, with the images that PSNR's means leave out; ""
             without images.
         picture: uint8 RGB: `centre_row` of every image; None without images.
