@@ -34,7 +34,9 @@ MEASURES = (
     Measure("psnr_y", "PSNR Y", "dB", 2, True, "over luma 16 to 235; a grey image on its values"),
     Measure("ssim_rgb", "SSIM RGB", "", 4, True, "11x11 Gaussian, sigma 1.5, whole windows"),
     Measure("ssim_y", "SSIM Y", "", 4, True, "the same over luma"),
-    Measure("lpips", "LPIPS", "", 4, False, "AlexNet, v0.1; whole image, a grey one as RGB"),
+    Measure(
+        "lpips", "LPIPS", "", 4, False, "AlexNet, v0.1; the border is cut; a grey image as RGB"
+    ),
     Measure(
         "lr_psnr",
         "LR PSNR",

@@ -119,7 +119,9 @@ def make(task: ScoreTask, pair: Pair) -> Made:
         images = baselines(pair, task.benchmark.kernel) | {HR: pair.hr}
     extractors = run_extractors(task.run.storage.uri, task.run.extractors) if task.run else {}
     values = {
-        method: lpips_value(pair.hr, image) | vgg_distances(pair.hr, image, extractors) | size
+        method: lpips_value(pair.hr, image, border=pair.scale)
+        | vgg_distances(pair.hr, image, extractors)
+        | size
         for method, image in images.items()
     }
     return Made(images, values)

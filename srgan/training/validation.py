@@ -195,7 +195,7 @@ class Validator:
 def _score(pair: Pair, method: str, image: Image) -> ImageScore:
     values = {
         **score_pair(pair, image)._asdict(),
-        **lpips_value(pair.hr, image),
+        **lpips_value(pair.hr, image, border=pair.scale),
         **taken(grid=grid(pair.hr, image, scale=pair.scale)),
     }
     return ImageScore(None, method, pair.name, values)

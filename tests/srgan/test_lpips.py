@@ -102,16 +102,19 @@ def test_strips_make_the_value_of_the_whole_image(height, monkeypatch):
     assert found == pytest.approx(alexnet_lpips(one, other), abs=1e-6)
 
 
-def test_equal_images_have_0_and_grey_is_rgb():
+def test_the_border_is_cut_equal_images_have_0_and_grey_is_rgb():
     grey = crop("astronaut.png", 70, 70)[..., :1]
-    assert lpips_value(grey, grey) == {"lpips": 0.0}
     other = np.ascontiguousarray(grey[::-1])
-    assert lpips_value(grey, other) == {"lpips": alexnet_lpips(as_rgb(grey), as_rgb(other))}
+    assert lpips_value(grey, grey, border=4) == {"lpips": 0.0}
+    expected = alexnet_lpips(*(as_rgb(image[4:-4, 4:-4]) for image in (grey, other)))
+    assert lpips_value(grey, other, border=4) == {"lpips": expected}
 
 
-@pytest.mark.parametrize("shape", [(30, 64, 3), (64, 30, 1)])
+@pytest.mark.parametrize("shape", [(38, 64, 3), (64, 38, 1)])
 def test_an_image_that_is_too_small_has_no_value(shape):
-    assert lpips_value(np.zeros(shape, np.uint8), np.ones(shape, np.uint8)) == {}
+    image = np.zeros(shape, np.uint8)
+    assert lpips_value(image, image + np.uint8(1), border=4) == {}
+    assert lpips_value(image, image + np.uint8(1), border=3).keys() == {"lpips"}
 
 
 def test_the_weights_are_those_of_alexnet_and_small():

@@ -62,7 +62,7 @@ def test_the_periods_are_those_of_the_scales_stages(hr, scale, periods):
     smooth = bicubic(hr, scale)
     for period in periods:
         assert grid(hr, with_grid(smooth, 30, "dots", period), scale=scale) > 1.5
-    for period in {5, 7}:
+    for period in (5, 7):
         assert grid(hr, with_grid(smooth, 30, "dots", period), scale=scale) < 1.1
 
 
