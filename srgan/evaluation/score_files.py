@@ -86,7 +86,7 @@ def _to_parquet(scores: list[ImageScore], metadata: dict[bytes, str]) -> bytes:
     ]
     buffer = io.BytesIO()
     table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata(metadata))
-    pq.write_table(table, buffer, write_page_checksum=True)
+    pq.write_table(table, buffer, write_page_checksum=True, write_statistics=False)
     return buffer.getvalue()
 
 
@@ -97,8 +97,10 @@ def _parse(out: Storage, key: str, data: bytes) -> ScoreFile:
         protocol = json.loads(metadata[_PROTOCOL])
         generator_sha256 = metadata[_GENERATOR].decode()
         scored = metadata.get(_SCORED, b"").decode()
-        # Files of older versions lack measures; their protocol says so.
-        fields = [field for field in _SCHEMA if field.name in stored.column_names]
+        # A file of an older version may lack measures, which its protocol lacks too.
+        optional = {measure.key for measure in MEASURES if measure.title not in protocol}
+        absent = optional - set(stored.column_names)
+        fields = [field for field in _SCHEMA if field.name not in absent]
         rows = stored.select([field.name for field in fields]).cast(pa.schema(fields)).to_pylist()
         scores = [
             ImageScore(row.pop("epoch"), row.pop("method"), row.pop("image"), taken(**row))

@@ -73,23 +73,23 @@ def method_title(method: str, *, is_gan: bool) -> str:
     return TITLES[SRRESNET if method == SRGAN and not is_gan else method]
 
 
-def images_left_out(scores: Iterable[ImageScore]) -> LeftOut:
-    """The images on which a measure is not finite by every method of a table that has it.
+def images_left_out(*tables: Iterable[ImageScore]) -> LeftOut:
+    """The images on which a measure is not finite by every method of these tables that takes it.
 
     A method that reproduces an image, for example a black one, has an infinite PSNR there, and some
     images are too small for some measures. Without these images all methods are compared on the
-    same ones. HR's own PSNR may be infinite. A method that lacks a measure on every image leaves
-    out none.
+    same ones. HR's own PSNR may be infinite. A method that lacks a measure on every image of a
+    table leaves out none.
     """
-    scores = list(scores)
-    taken = {(row.method, row.epoch, key) for row in scores for key in row.values}
     found: dict[str, set[str]] = {}
-    for row in scores:
-        for key in _ALL:
-            value = row.values.get(key, math.nan)
-            is_fine = math.isfinite(value) or (row.method == HR and value == math.inf)
-            if (row.method, row.epoch, key) in taken and not is_fine:
-                found.setdefault(key, set()).add(row.image)
+    for table in map(list, tables):
+        is_taken = {(row.method, row.epoch, key) for row in table for key in row.values}
+        for row in table:
+            for key in _ALL:
+                value = row.values.get(key, math.nan)
+                is_fine = math.isfinite(value) or (row.method == HR and value == math.inf)
+                if not is_fine and (row.method, row.epoch, key) in is_taken:
+                    found.setdefault(key, set()).add(row.image)
     return {key: tuple(sorted(images)) for key, images in found.items()}
 
 

@@ -206,7 +206,7 @@ def test_scores_of_files_that_were_decoded_otherwise_are_not_mixed(benchmark, ph
 
 
 def test_scores_of_a_version_without_a_measure_are_not_mixed(benchmark, evaluated_run):
-    """They are another protocol's, not damaged. Deleted, as the message says, they are made anew."""
+    """They are another protocol's, not damaged. After they are deleted they are made anew."""
     out = results(evaluated_run)
     for name, file in read_score_files(out).items():
         key = f"scores/{name}.parquet"
