@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from data_pipeline.images import Image
 from srgan.evaluation.psnr_ssim import Floats, luma
@@ -49,14 +50,16 @@ def grid(hr: Image, sr: Image, *, scale: int) -> float | None:
 
 def _spectrum(image: Image, side: int) -> Floats:
     """Luma's power spectrum [side, side], a mean over windows that overlap by half."""
-    shape = (side, side)
-    values = luma(image.astype(np.float64))[..., 0]
-    windows = np.lib.stride_tricks.sliding_window_view(values, shape)[:: side // 2, :: side // 2]
-    total = np.zeros(shape)
-    for row in windows:
-        part = (row - row.mean(axis=(1, 2), keepdims=True)) * _window(side)
-        total += (np.abs(np.fft.fft2(part)) ** 2).sum(axis=0)
-    return np.asarray(total / (windows.shape[0] * windows.shape[1]), np.float64)
+    tops = range(0, len(image) - side + 1, side // 2)
+    half = np.zeros((side, side // 2 + 1))
+    for top in tops:  # one row of windows at a time, so that the memory does not grow
+        rows = luma(image[top : top + side].astype(np.float64))[..., 0]
+        windows = sliding_window_view(rows, side, axis=1)[:, :: side // 2].transpose(1, 0, 2)
+        part = (windows - windows.mean(axis=(1, 2), keepdims=True)) * _window(side)
+        half += (np.abs(np.fft.rfft2(part)) ** 2).sum(axis=0) / (len(windows) * len(tops))
+    # The other half is the same: the spectrum of real values is symmetric about 0.
+    mirrored = np.roll(half[::-1, (side - 1) // 2 : 0 : -1], 1, axis=0)
+    return np.concatenate([half, mirrored], axis=1)
 
 
 def _window(side: int) -> Floats:
