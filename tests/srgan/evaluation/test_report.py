@@ -143,7 +143,7 @@ def test_no_generator_below_bicubic_is_called_the_best():
     ("values", "headline", "details"),
     [
         (
-            {"psnr_y": 28.004, "ssim_y": 0.7990, "lpips": 0.2101},
+            {"psnr_y": 28.004, "ssim_y": 0.7990, "lpips": 0.2101, "grid": 1.1},
             "Epoch 20 beats bicubic by 0.45 dB PSNR (Y): 28.00 against 27.55 dB.",
             "SSIM (Y) is worse: 0.7990 against bicubic's 0.8021. "
             "LPIPS is better: 0.2101 against bicubic's 0.3440; lower is better. "
@@ -158,11 +158,12 @@ def test_no_generator_below_bicubic_is_called_the_best():
             "By VGG54 its images look more like HR than bicubic's.",
         ),
         (
-            {"psnr_y": 26.5, "lpips": 0.344},
+            {"psnr_y": 26.5, "lpips": 0.344, "grid": 1.649},
             "Epoch 20 is 1.05 dB PSNR (Y) below bicubic: 26.50 against 27.55 dB.",
             "LPIPS is equal: 0.3440 against bicubic's 0.3440; lower is better. "
             "That is more than the 1 dB that GANs usually give up for texture. "
-            "By LPIPS its images do not look more like HR than bicubic's.",
+            "By LPIPS its images do not look more like HR than bicubic's. "
+            "Grid is 1.65, above 1.1: look for a pattern of dots or lines.",
         ),
         (
             {"psnr_y": 27.5501},
