@@ -172,6 +172,15 @@ def column_titles(runs: Sequence[TableRun]) -> list[str]:
     return [titles[method] for method in EPOCH_COLUMNS]
 
 
+def measures_of(runs: Sequence[TableRun]) -> tuple[list[Measure], list[Measure]]:
+    """The measures that some method of the runs has, and those that none has."""
+    found = {key for run in runs for values in run.means.values() for key in values}
+    has, lacks = (
+        [one for one in MEASURES if (one.key in found) is is_in] for is_in in (True, False)
+    )
+    return has, lacks
+
+
 def cell(values: Values | None, measure: Measure) -> str:
     """A value for people."""
     if values is None or measure.key not in values:
@@ -225,7 +234,8 @@ def psnr_markdown(
         generators: The sha256 of each generator by its name.
     """
     lines = [line for verdict in verdicts for line in (verdict, "")]
-    for measure in MEASURES:
+    measures, lacking = measures_of(runs)
+    for measure in measures:
         if measure.key in _SHOWN:
             unit = f" in {measure.unit}" if measure.unit else ""
             rows = [
@@ -240,13 +250,15 @@ def psnr_markdown(
             run.name,
             run.title(method),
             _text(epoch),
-            *(cell(values, measure) for measure in MEASURES),
+            *(cell(values, measure) for measure in measures),
         ]
         for run in runs
         for (method, epoch), values in run.means.items()
     ]
-    header = ["method", "epoch", *(measure.title for measure in MEASURES)]
+    header = ["method", "epoch", *(measure.title for measure in measures)]
     lines += ["All measures:", "", *_markdown(header, rows, runs), ""]
+    if lacking:
+        lines.append(f"Not measured: {', '.join(measure.title for measure in lacking)}  ")
     lines += [f"{note}  " for note in notes]
     lines += [f"{key}: {value}  " for key, value in protocol.items()]
     lines += [f"generator {key}: sha256 {value}  " for key, value in generators.items()]
