@@ -229,8 +229,9 @@ class Config(Section):
     phase starts. It must have the configured size."""
 
     generator_average: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of an exponential moving average of the generator's variables, for example 0.999. The
-    run then stores the average as its generators."""
+    """Decay of an exponential moving average of the generator's variables, for example 0.999; after
+    n updates of a phase it is (1 + n) / (10 + n) if that is less. The run then stores the average
+    as its generators."""
 
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     """The discriminator's size, for the phases that train it."""

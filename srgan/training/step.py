@@ -223,15 +223,19 @@ class Step:
     def _average(self) -> None:
         """The average becomes decay * itself + (1 - decay) * generator, BN statistics too.
 
-        The decay grows with a phase's updates, so that the average soon forgets where it began.
+        After n updates of a phase the decay is min(generator_average, (1 + n) / (10 + n)), as in
+        TensorFlow's ExponentialMovingAverage. At first the average is thus mostly of the phase's
+        last tenth. It soon forgets the values that it began with: random weights in the first
+        phase; in a later one the average of the phase before. That was trained with another loss,
+        and a constant decay would keep it for 1 / (1 - decay) steps, in a short phase to its end.
+        The optimizer counts n: a resume goes on with it, and skipped steps do not count.
         """
         assert self._state.average is not None
         assert self._config.generator_average is not None
-        updates = tf.cast(self._state.generator_optimizer.iterations.value, tf.float64)
-        decay = tf.minimum(
-            tf.constant(self._config.generator_average, tf.float64), (1 + updates) / (10 + updates)
-        )
-        decay = tf.cast(decay, self._state.generator.output.dtype)
+        dtype = self._state.generator.output.dtype
+        updates = tf.cast(self._state.generator_optimizer.iterations.value, dtype)
+        most = tf.constant(self._config.generator_average, dtype)
+        decay = tf.minimum(most, (1 + updates) / (10 + updates))
         pairs = zip(self._state.average.variables, self._state.generator.variables, strict=True)
         for average, variable in pairs:
             # Every variable has a floating type: these networks draw no random numbers.

@@ -39,17 +39,21 @@ def trainable(network: keras.Model) -> np.ndarray:
 
 
 def test_the_average_follows_the_generator(small_data):
-    """After every step it is 0.8 of itself and 0.2 of the generator, batch statistics included."""
-    session = Session(
-        small_data, config("float64", "true", more="generator_average: 0.8"), 1, "gan"
-    )
+    """After every step it is d of itself and 1 - d of the generator, batch statistics included.
+
+    d is 2/11, 3/12 and 4/13 after the first steps of a phase, and 0.3 at most.
+    """
+    settings = config("float64", "true", more="generator_average: 0.3")
+    session = Session(small_data, settings, 1, "pretrain")
     generator, average = session.networks.generator, session.networks.average
     expected = flat(generator)
     np.testing.assert_array_equal(flat(average), expected)
-    for step in range(3):
-        session.train(step, step + 1)
-        expected = 0.8 * expected + 0.2 * flat(generator)
-    np.testing.assert_allclose(flat(average), expected, rtol=1e-12, atol=1e-15)
+    for phase in ("pretrain", "gan"):
+        session.begin(phase)
+        for step, decay in enumerate((2 / 11, 3 / 12, 0.3)):
+            session.train(step, step + 1)
+            expected = decay * expected + (1 - decay) * flat(generator)
+            np.testing.assert_allclose(flat(average), expected, rtol=1e-12, atol=1e-15)
     assert any(key.startswith("average/") for key in state_arrays(session.state))
 
 
