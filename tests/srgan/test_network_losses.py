@@ -1,6 +1,10 @@
 """LPIPS as a loss: its value, its gradient, and where its weights come from."""
 
+import re
+import sys
 from functools import cache
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -14,6 +18,7 @@ from srgan.lpips import lpips
 from srgan.lpips_layers import trunk_flops, weight_shapes
 from srgan.network_losses import lpips_loss, network_losses
 from srgan.vgg_weights import provide_weights, read_vgg_weights
+from tests.conftest import ROOT
 from tests.srgan.test_vgg import convolve
 
 SHAPES = weight_shapes("VGG16")
@@ -175,3 +180,35 @@ def test_weights_that_cannot_be_used_are_named(change, message, tmp_path):
         lpips_loss(weights)
     with pytest.raises(UserError, match=r"none\.npz: does not read: .*; pass a \.npz file"):
         provide_weights(needing_lpips(tmp_path / "none.npz"), run)
+
+
+def test_the_documented_lines_convert_what_pytorch_has(tmp_path, monkeypatch):
+    """The lines themselves, with `torch.load` of random state dicts in PyTorch's layout."""
+
+    class Tensor(NamedTuple):
+        values: np.ndarray
+
+        def numpy(self) -> np.ndarray:
+            return self.values
+
+    weights = lpips_weights()
+    kernels = {
+        key: value.transpose(3, 2, 0, 1) for key, value in weights.items() if value.ndim == 4
+    }
+    vgg16, heads = {"classifier.0.weight": Tensor(np.zeros((2, 2)))}, {}
+    for number, layer in enumerate((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)):
+        name = f"VGG16_0.Conv_{number}"
+        vgg16[f"features.{layer}.weight"] = Tensor(kernels[f"{name}.kernel"])
+        vgg16[f"features.{layer}.bias"] = Tensor(weights[f"{name}.bias"])
+    for stage in range(5):
+        heads[f"lin{stage}.model.1.weight"] = Tensor(kernels[f"NetLinLayer_{stage}.Conv_0.kernel"])
+    files = {"vgg16-397923af.pth": vgg16, "vgg.pth": heads}
+    torch = SimpleNamespace(load=lambda path, weights_only: files[path])
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.chdir(tmp_path)
+    (lines,) = re.findall(r"```\n(import numpy.*?)```", (ROOT / "docs/train.md").read_text(), re.S)
+    exec(lines, {})
+    with np.load("lpips_vgg16.npz") as found:
+        assert set(found.files) == set(SHAPES)
+        for key, value in weights.items():
+            np.testing.assert_array_equal(found[key], value)

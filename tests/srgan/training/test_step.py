@@ -223,11 +223,14 @@ def lpips_run(tmp_path) -> Storage:
     return open_storage(str(tmp_path))
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64", "mixed_bfloat16"])
-def test_lpips_is_a_term_of_a_phase(small_data, lpips_run, precision):
+@pytest.mark.parametrize(
+    ("precision", "xla"),
+    [("float32", False), ("float32", True), ("float64", False), ("mixed_bfloat16", False)],
+)
+def test_lpips_is_a_term_of_a_phase(small_data, lpips_run, precision, xla):
     """The first step's is that of SR of the first batch, as `lpips` itself computes it."""
     phase = {"steps": 4, "losses": {"lpips": 0.5, "mse": 1.0}}
-    more = {"lpips_weights": "w.npz", "phases": {"pretrain": phase}}
+    more = {"lpips_weights": "w.npz", "phases": {"pretrain": phase}, "xla": xla}
     settings = config(precision, "false").model_dump() | more
     session = Session(small_data, Config.model_validate(settings), 1, run=lpips_run)
     assert session.term_names[:3] == ["mse", "lpips", "generator_loss"]
