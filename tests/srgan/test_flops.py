@@ -3,12 +3,8 @@
 import keras
 import pytest
 
-from srgan.config import Config
 from srgan.flops import forward_flops, peak_flops, step_flops
-from srgan.lpips_layers import trunk_flops
 from srgan.networks import discriminator, generator
-from srgan.training.device_facts import phase_flops
-from srgan.training.state import Networks
 from srgan.vgg import extractor_flops
 
 
@@ -41,20 +37,6 @@ def test_a_patch_of_96_pixels_with_the_papers_networks():
     )
     of_vgg54 = extractor_flops("vgg54", 96)
     assert step_flops(generator=0, extractors=[of_vgg54]) / 1e9 == pytest.approx(21.5, abs=0.1)
-
-
-def test_a_phase_counts_the_networks_of_its_losses():
-    """By batch; a network that compares takes three passes."""
-    vgg, lpips = {"vgg22": 1e-4, "lpips": 1.0}, {"lpips": 1.0}
-    phases = {
-        name: {"steps": 1, "losses": {"mse": 1.0} | losses}
-        for name, losses in (("plain", {}), ("lpips", lpips), ("both", vgg))
-    }
-    config = Config.model_validate({"phases": phases, "batch": {"global_batch": 4}})
-    found = phase_flops(Networks(generator(blocks=1), None, None), config, scale=4)
-    of_lpips = 4 * 3 * trunk_flops("VGG16", 96)
-    assert found["lpips"] - found["plain"] == of_lpips
-    assert found["both"] - found["lpips"] == 4 * 3 * extractor_flops("vgg22", 96)
 
 
 def test_vggs_flops_are_those_of_its_layers():

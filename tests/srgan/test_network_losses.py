@@ -17,6 +17,10 @@ from srgan.config import Config
 from srgan.lpips import lpips
 from srgan.lpips_layers import trunk_flops, weight_shapes
 from srgan.network_losses import lpips_loss, network_losses
+from srgan.networks import generator
+from srgan.training.device_facts import phase_flops
+from srgan.training.state import Networks
+from srgan.vgg import extractor_flops
 from srgan.vgg_weights import provide_weights, read_vgg_weights
 from tests.conftest import ROOT
 from tests.srgan.test_vgg import convolve
@@ -132,6 +136,23 @@ def test_flops_are_those_of_vgg16s_layers():
     widths += 2 * [(4, 256, 256)] + [(8, 256, 512)] + 2 * [(8, 512, 512)] + 3 * [(16, 512, 512)]
     expected = sum(2 * 9 * (96 // part) ** 2 * ins * outs for part, ins, outs in widths)
     assert trunk_flops("VGG16", 96) == expected
+
+
+def test_a_phase_counts_the_networks_of_its_losses():
+    """By batch; a network that compares takes three passes."""
+    phases = {
+        name: {"steps": 1, "losses": {"mse": 1.0} | losses}
+        for name, losses in (
+            ("plain", {}),
+            ("lpips", {"lpips": 1.0}),
+            ("both", {"lpips": 1.0, "vgg22": 1e-4}),
+        )
+    }
+    config = Config.model_validate({"phases": phases, "batch": {"global_batch": 4}})
+    found = phase_flops(Networks(generator(blocks=1), None, None), config, scale=4)
+    of_lpips = 4 * 3 * trunk_flops("VGG16", 96)
+    assert found["lpips"] - found["plain"] == of_lpips
+    assert found["both"] - found["lpips"] == 4 * 3 * extractor_flops("vgg22", 96)
 
 
 def needing_lpips(source: object) -> Config:
