@@ -4,50 +4,15 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from keras import ops
 
+from srgan.lpips_layers import TRUNKS
+
 Weights = Mapping[str, npt.NDArray[np.floating[Any]]]
-
-
-class _Stage(NamedTuple):
-    """Convolutions with ReLU, after a max pooling of stride 2. Its last output is compared.
-
-    Attributes:
-        pool: The pooling's window; 0 for none.
-        filters: Feature maps of each convolution.
-        kernel: The side of their kernels, which are padded by `padding` zeros on each side.
-        stride: Their stride.
-        padding: In pixels.
-    """
-
-    pool: int
-    filters: tuple[int, ...]
-    kernel: int = 3
-    stride: int = 1
-    padding: int = 1
-
-
-# The trunks, by the name of their arrays. torchvision's AlexNet is the one of Krizhevsky 2014.
-_TRUNKS = {
-    "AlexNet": (
-        _Stage(0, (64,), kernel=11, stride=4, padding=2),
-        _Stage(3, (192,), kernel=5, padding=2),
-        _Stage(3, (384,)),
-        _Stage(0, (256,)),
-        _Stage(0, (256,)),
-    ),
-    "VGG16": (
-        _Stage(0, (64, 64)),
-        _Stage(2, (128, 128)),
-        _Stage(2, (256, 256, 256)),
-        _Stage(2, (512, 512, 512)),
-        _Stage(2, (512, 512, 512)),
-    ),
-}
 
 # ImageNet's mean and deviation of RGB for images in [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -65,21 +30,9 @@ def alexnet_weights() -> Weights:
         return dict(np.load(file, allow_pickle=False))
 
 
-def weight_shapes(trunk: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of the published arrays of `AlexNet` or `VGG16`, by name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    channels, number = 3, 0
-    for index, stage in enumerate(_TRUNKS[trunk]):
-        for filters in stage.filters:
-            name = f"{trunk}_0.Conv_{number}"
-            shapes[f"{name}.kernel"] = (stage.kernel, stage.kernel, channels, filters)
-            shapes[f"{name}.bias"] = (filters,)
-            channels, number = filters, number + 1
-        shapes[f"NetLinLayer_{index}.Conv_0.kernel"] = (1, 1, channels, 1)
-    return shapes
-
-
-def lpips(one: Any, other: Any, weights: Weights, trunk: str) -> Any:
+def lpips(
+    one: Any, other: Any, weights: Mapping[str, Any], trunk: str, dtype: str = "float32"
+) -> Any:
     """The distance of images (Zhang et al. 2018, eq. 1).
 
     Args:
@@ -87,11 +40,12 @@ def lpips(one: Any, other: Any, weights: Weights, trunk: str) -> Any:
         other: Likewise.
         weights: The arrays of `weight_shapes`.
         trunk: `AlexNet` or `VGG16`.
+        dtype: In which the convolutions compute; the distances of their outputs are in float32.
 
     Returns:
         float32 [N]; 0 for equal images.
     """
-    return sum(ops.mean(one, axis=(1, 2)) for one in _distances(one, other, weights, trunk))
+    return sum(ops.mean(one, axis=(1, 2)) for one in _distances(one, other, weights, trunk, dtype))
 
 
 def alexnet_lpips(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float | None:
@@ -119,20 +73,24 @@ def alexnet_lpips(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> f
     return float((totals / counts).sum())
 
 
-def _distances(one: Any, other: Any, weights: Weights, trunk: str) -> Iterator[Any]:
+def _distances(
+    one: Any, other: Any, weights: Mapping[str, Any], trunk: str, dtype: str = "float32"
+) -> Iterator[Any]:
     """The distance at every position of every stage: [N, h, w]."""
-    pairs = zip(_features(one, weights, trunk), _features(other, weights, trunk), strict=True)
+    features = [_features(images, weights, trunk, dtype) for images in (one, other)]
+    pairs = zip(*features, strict=True)
     for stage, (first, second) in enumerate(pairs):
         head = ops.cast(weights[f"NetLinLayer_{stage}.Conv_0.kernel"][0, 0, :, 0], "float32")
         difference = ops.square(_unit_length(first) - _unit_length(second))
         yield ops.sum(difference * head, axis=-1)
 
 
-def _features(images: Any, weights: Weights, trunk: str) -> Iterator[Any]:
-    """Every stage's output, [N, h, w, C]."""
-    x = (ops.cast(images, "float32") - ops.array(_SHIFT)) / ops.array(_SCALE)
+def _features(images: Any, weights: Mapping[str, Any], trunk: str, dtype: str) -> Iterator[Any]:
+    """Every stage's output, float32 [N, h, w, C]."""
+    shift, scale = (ops.array(values, "float32") for values in (_SHIFT, _SCALE))
+    x = ops.cast((ops.cast(images, "float32") - shift) / scale, dtype)
     number = 0
-    for stage in _TRUNKS[trunk]:
+    for stage in TRUNKS[trunk]:
         if stage.pool:
             x = ops.max_pool(x, stage.pool, strides=2)
         for _ in stage.filters:
@@ -140,12 +98,12 @@ def _features(images: Any, weights: Weights, trunk: str) -> Iterator[Any]:
             edge = (stage.padding, stage.padding)
             x = ops.conv(
                 ops.pad(x, ((0, 0), edge, edge, (0, 0))),
-                ops.cast(weights[f"{name}.kernel"], "float32"),
+                ops.cast(weights[f"{name}.kernel"], dtype),
                 strides=stage.stride,
             )
-            x = ops.relu(x + ops.cast(weights[f"{name}.bias"], "float32"))
+            x = ops.relu(x + ops.cast(weights[f"{name}.bias"], dtype))
             number += 1
-        yield x
+        yield ops.cast(x, "float32")
 
 
 def _unit_length(features: Any) -> Any:
