@@ -26,19 +26,25 @@ def fixed_settings(config: Config) -> dict[str, Any]:
             "validation_images",
         }
     )
-    for name in ("prelu_slope", "global_skip"):
+    for name in ("prelu_slope", "direct_upsampling", "global_skip"):
         if content["generator"][name] == GeneratorConfig.model_fields[name].default:
             del content["generator"][name]
+    if config.lpips_weights is None:
+        del content["lpips_weights"]
     for phase in content["phases"].values():
         del phase["epochs"], phase["steps"]
         if not phase["learning_rate"]["warmup_steps"]:
             del phase["learning_rate"]["warmup_steps"]
+        if not phase["losses"]["lpips"]:
+            del phase["losses"]["lpips"]
     return content
 
 
 def differing_keys(old: Config, new: Config) -> list[str]:
     """One `key: old, now new` for every dotted key of `fixed_settings` that differs."""
-    return differences(*(flatten(fixed_settings(config)) for config in (old, new)))
+    keys = {key for config in (old, new) for key in flatten(fixed_settings(config))}
+    settings = [flatten(config.model_dump()) for config in (old, new)]
+    return differences(*({key: one.get(key) for key in keys} for one in settings))
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

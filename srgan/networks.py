@@ -74,6 +74,7 @@ def generator(
     filters: int = 64,
     batch_norm: bool = True,
     prelu_slope: float = 0.25,
+    direct_upsampling: bool = False,
     global_skip: bool = False,
     icnr: bool = False,
     normalisation: type[keras.Layer] = layers.BatchNormalization,
@@ -88,6 +89,8 @@ def generator(
         filters: Feature maps.
         batch_norm: Batch normalisation.
         prelu_slope: What PReLU's slopes for negative values are at first (0.25: He et al. 2015).
+        direct_upsampling: One sub-pixel convolution makes the image (ESPCN, Shi et al. 2016), in
+            place of the paper's stages of `filters` feature maps and its 9x9 convolution.
         global_skip: SR is LR, upscaled bilinearly, plus what the last convolution gives. Without
             it SR is the tanh of that, as in the paper.
         icnr: Initialise the sub-pixel convolutions with ICNR.
@@ -111,11 +114,12 @@ def generator(
         x = layers.Add()([x, block])
     x = _normalised(_conv(x, filters, 3), norm)
     x = layers.Add()([features, x])
-    for factor in [3] if scale == 3 else [2] * (scale.bit_length() - 1):
-        initializer = ICNR(factor) if icnr else "glorot_uniform"
-        x = _conv(x, factor**2 * filters, 3, initializer=initializer)
-        x = _prelu(PixelShuffle(factor)(x), prelu_slope)
-    x = _conv(x, 3, 9)
+    if direct_upsampling:
+        x = _sub_pixel(x, 3, scale, icnr=icnr)
+    else:
+        for factor in [3] if scale == 3 else [2] * (scale.bit_length() - 1):
+            x = _prelu(_sub_pixel(x, filters, factor, icnr=icnr), prelu_slope)
+        x = _conv(x, 3, 9)
     if global_skip:
         exact = {"dtype": _output_dtype()}  # bfloat16 has fewer levels than an image
         upscaled = layers.UpSampling2D(scale, interpolation="bilinear", **exact)(lr)
@@ -179,6 +183,11 @@ def _conv(
     return layers.Conv2D(
         filters, kernel_size, strides=strides, padding="same", kernel_initializer=initializer
     )(x)
+
+
+def _sub_pixel(x: keras.KerasTensor, filters: int, factor: int, *, icnr: bool) -> keras.KerasTensor:
+    initializer = ICNR(factor) if icnr else "glorot_uniform"
+    return PixelShuffle(factor)(_conv(x, factor**2 * filters, 3, initializer=initializer))
 
 
 def _normalised(x: keras.KerasTensor, layer: type[keras.Layer] | None) -> keras.KerasTensor:

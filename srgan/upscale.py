@@ -26,7 +26,7 @@ _POINTWISE = (
     keras.layers.BatchNormalization,
     keras.layers.Activation,
     keras.layers.Rescaling,
-    keras.layers.UpSampling2D,  # bilinear: less than a pixel, which the last convolution exceeds
+    keras.layers.UpSampling2D,  # bilinear: one LR pixel, as far as the first sub-pixel stage
 )
 
 
@@ -57,10 +57,9 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
     parts = _split(generator)
 
     def upscale(window: Any) -> Image:
-        features = _predict(parts.trunk, window)
         return in_tiles(
             lambda part: _levels(_predict(parts.tail, part[..., :-3], part[..., -3:])),
-            np.concatenate([features, window], axis=-1),
+            np.concatenate([_predict(parts.trunk, window), window], axis=-1),
             halo=parts.tail_radius,
             side=tail_tile,
         )

@@ -230,7 +230,7 @@ def test_overrides_are_yaml_1_2(key, text, value):
         ("seed=4294967296", "seed: input should be less than or equal to 4294967295"),
         ("phases.pretrain.learning_rate.initial=.inf", "should be a finite number"),
         ("phases.pretrain.epoch=3", r"unknown key phases\.pretrain\.epoch; did you mean"),
-        ("phases.pretrain.losses.mse=0", "one of mse, l1, vgg22 and vgg54 must be above 0"),
+        ("phases.pretrain.losses.mse=0", "one of mse, l1, vgg22, vgg54 and lpips must be above 0"),
         ("phases.pretrain.steps=5", "pass either epochs or steps"),
         ("phases.Gan.epochs=1", r"phases\.Gan.*should match pattern"),
         ("batch.global_batch", "expected KEY=VALUE"),

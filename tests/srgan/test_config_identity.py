@@ -1,7 +1,11 @@
 """What a run may change, and by which settings it is recognised."""
 
+import json
+
+import pytest
+
 from srgan.config_file import load_config
-from srgan.config_identity import differing_keys, fixed_settings
+from srgan.config_identity import differing_keys, fixed_settings, flatten
 from tests.srgan.test_config import DEMO
 
 
@@ -31,8 +35,20 @@ def test_what_a_run_may_change():
     assert differing_keys(old, other) == ["phases.pretrain.losses.l1: 0.0, now 1.0"]
 
 
-def test_runs_from_before_the_warm_up_stay_the_same_runs():
-    rate = fixed_settings(load_config(DEMO))["phases"]["pretrain"]["learning_rate"]
-    assert rate.keys() == {"initial", "decay"}
-    warm = load_config(DEMO, ["phases.pretrain.learning_rate.warmup_steps=9"])
-    assert len(differing_keys(load_config(DEMO), warm)) == 1
+@pytest.mark.parametrize(
+    ("key", "default", "other"),
+    [
+        ("phases.pretrain.learning_rate.warmup_steps", 0, 9),
+        ("phases.pretrain.losses.lpips", 0.0, 0.5),
+        ("lpips_weights", None, "w.npz"),
+        ("generator.prelu_slope", 0.25, 0.0),
+        ("generator.direct_upsampling", False, True),
+        ("generator.global_skip", False, True),
+    ],
+)
+def test_runs_from_before_a_setting_stay_the_same_runs(key, default, other):
+    """Their settings, which evaluation hashes, do not name it; another value makes another run."""
+    old, new = load_config(DEMO), load_config(DEMO, [f"{key}={json.dumps(other)}"])
+    assert key not in flatten(fixed_settings(old))
+    assert flatten(fixed_settings(new))[key] == other
+    assert differing_keys(old, new) == [f"{key}: {default}, now {other}"]

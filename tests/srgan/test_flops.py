@@ -22,6 +22,9 @@ def test_a_patch_of_96_pixels_with_the_papers_networks():
     stage = convolution(24, 3, 64, 9 * 64)
     of_x3 = convolution(24, 9, 3, 64) + blocks + stage + convolution(72, 9, 64, 3)
     assert forward_flops(generator(scale=3), 24, 24) == of_x3
+    direct = generator(direct_upsampling=True, global_skip=True)
+    of_direct = convolution(24, 9, 3, 64) + blocks + convolution(24, 3, 64, 3 * 16)
+    assert forward_flops(direct, 24, 24) == of_direct
     widths = [(96, 3, 64), (48, 64, 64), (48, 64, 128), (24, 128, 128), (24, 128, 256)]
     widths += [(12, 256, 256), (12, 256, 512), (6, 512, 512)]
     expected = sum(convolution(side, 3, *channels) for side, *channels in widths)
