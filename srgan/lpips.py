@@ -18,16 +18,17 @@ Weights = Mapping[str, npt.NDArray[np.floating[Any]]]
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 # Strips of large images: their cores begin at multiples of the stride of AlexNet's last features,
-# and the halo is more than half of its receptive field, which is 195 px.
+# and the halo is more than half of its receptive field, which is 163 px.
 _STRIP, _HALO = 512, 112
+_STRIDES = (4, 8, 16, 16, 16)  # of AlexNet's features, in pixels
 _SMALLEST = 31  # AlexNet's features of smaller images are empty
 
 
 @cache
 def alexnet_weights() -> Weights:
-    """AlexNet's arrays, which come with the package in half precision."""
+    """AlexNet's arrays in float32; they come with the package, most of them in half precision."""
     with files("srgan").joinpath("weights/lpips_alexnet.npz").open("rb") as file:
-        return dict(np.load(file, allow_pickle=False))
+        return {name: value.astype(np.float32) for name, value in np.load(file).items()}
 
 
 def lpips(
@@ -53,22 +54,20 @@ def alexnet_lpips(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> f
 
     Large images go in strips, so that the memory is bounded; the value is the same.
     """
+    height = one.shape[0]
     if min(one.shape[:2]) < _SMALLEST:
         return None
-    pair = tuple(image.astype(np.float32) / 127.5 - 1 for image in (one, other))
-    weights = alexnet_weights()
-    height = one.shape[0]
-    starts = [*range(0, max(1, height - _HALO), _STRIP), height]
-    totals, counts = np.zeros(5), np.zeros(5)
-    for start, end in pairwise(starts):
+    if np.array_equal(one, other):
+        return 0.0
+    totals, counts = np.zeros(len(_STRIDES)), np.zeros(len(_STRIDES))
+    for start, end in pairwise([*range(0, max(1, height - _HALO), _STRIP), height]):
         top, bottom = max(0, start - _HALO), min(height, end + _HALO)
-        first, second = (image[None, top:bottom] for image in pair)
-        for stage, found in enumerate(_distances(first, second, weights, "AlexNet")):
-            stride = (4, 8, 16, 16, 16)[stage]
+        first, second = (np.float32(image[None, top:bottom]) / 127.5 - 1 for image in (one, other))
+        found = _distances(first, second, alexnet_weights(), "AlexNet")
+        for stage, (stride, distances) in enumerate(zip(_STRIDES, found, strict=True)):
             last = None if end == height else (end - top) // stride
-            kept = np.asarray(ops.convert_to_numpy(found), np.float64)[0]
-            kept = kept[(start - top) // stride : last]
-            totals[stage] += kept.sum()
+            kept = ops.convert_to_numpy(distances)[0, (start - top) // stride : last]
+            totals[stage] += kept.sum(dtype=np.float64)
             counts[stage] += kept.size
     return float((totals / counts).sum())
 

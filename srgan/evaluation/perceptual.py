@@ -13,7 +13,7 @@ import numpy as np
 from data_pipeline.images import Image, as_rgb
 from data_pipeline.platform.storage import open_storage
 from srgan.config import VggName
-from srgan.evaluation.measures import Values
+from srgan.evaluation.measures import Values, taken
 
 if TYPE_CHECKING:
     from srgan.vgg import FeatureExtractor
@@ -61,12 +61,18 @@ def vgg_distances(hr: Image, image: Image, extractors: "Mapping[str, FeatureExtr
     }
 
 
-def lpips_value(hr: Image, image: Image) -> Values:
-    """`lpips` of an image uint8 [H, W, 1 or 3] and its HR; nothing if they are too small for it."""
+def lpips_value(hr: Image, image: Image, *, border: int) -> Values:
+    """`lpips` of an image and its HR; nothing if they are too small for it.
+
+    Args:
+        hr: uint8 [H, W, 1 or 3]. Grey is measured as RGB.
+        image: uint8, of the same shape.
+        border: Pixels to cut from every side, as for PSNR.
+    """
     from srgan.lpips import alexnet_lpips
 
-    value = alexnet_lpips(as_rgb(hr), as_rgb(image))
-    return {} if value is None else {"lpips": value}
+    inner = slice(border, -border)
+    return taken(lpips=alexnet_lpips(*(as_rgb(one[inner, inner]) for one in (hr, image))))
 
 
 def niqe_value(image: Image) -> Values:

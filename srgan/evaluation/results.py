@@ -135,7 +135,7 @@ def on_same_images(evaluations: Sequence[RunEvaluation]) -> list[RunEvaluation]:
 
 
 def _left_out(evaluations: Sequence[RunEvaluation]) -> LeftOut:
-    return images_left_out(score for one in evaluations for score in _scores(one))
+    return images_left_out(*map(_scores, evaluations))
 
 
 def _scores(evaluation: RunEvaluation) -> list[ImageScore]:

@@ -67,6 +67,8 @@ def score_missing(
     """
     with ray_session():
         if with_baselines:
+            # As many cores as for a generator: its tasks get the same processes, and TensorFlow
+            # keeps the threads that it began with.
             task = ScoreTask(benchmark, run, None, out, False, _cpus())
             _score(task, [None], protocol, as_task(score_image, cpus=task.cpus))
         if generators:

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from srgan.flops import forward_flops, peak_flops, step_flops
+from srgan.flops import forward_flops, peak_flops, step_flops, upscaling_gflops
 from srgan.networks import discriminator, generator
 from srgan.vgg import extractor_flops
 
@@ -37,6 +37,15 @@ def test_a_patch_of_96_pixels_with_the_papers_networks():
     )
     of_vgg54 = extractor_flops("vgg54", 96)
     assert step_flops(generator=0, extractors=[of_vgg54]) / 1e9 == pytest.approx(21.5, abs=0.1)
+
+
+def test_a_megapixel_of_sr_costs_the_same_at_every_size():
+    for scale, network in ((4, generator()), (3, generator(scale=3, blocks=1, filters=4))):
+        flops = forward_flops(network, 24, 18)
+        assert upscaling_gflops(network, scale) == pytest.approx(
+            flops / (24 * 18 * scale**2) * 1e6 / 1e9
+        )
+    assert upscaling_gflops(generator(), 4) == pytest.approx(277, abs=1)
 
 
 def test_vggs_flops_are_those_of_its_layers():
