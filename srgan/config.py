@@ -151,16 +151,24 @@ class PhaseConfig(Section):
 
 
 class DiscriminatorConfig(Section):
-    """The paper's discriminator; the defaults are the paper's."""
+    """The discriminator; the defaults are the paper's."""
 
     filters: int = Field(default=64, ge=1)
     """Feature maps of the first convolution. The last one has eight times as many."""
 
     dense: int = Field(default=1024, ge=1)
-    """Units of the first dense layer."""
+    """Units of the first dense layer; none with `patch`."""
 
     batch_norm: bool = True
     """Batch normalisation from the second convolution on."""
+
+    patch: bool = False
+    """A PatchGAN (Isola et al. 2017): five convolutions that judge every square of 28 pixels, and
+    no dense layers. It has far fewer weights, and makes fewer artefacts with little data."""
+
+    spectral_norm: bool = False
+    """Spectral normalisation of the convolutions (Miyato et al. 2018): the discriminator does not
+    run away from the generator. Use it with `batch_norm: false`."""
 
 
 class CheckpointsConfig(Section):

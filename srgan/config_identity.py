@@ -3,7 +3,13 @@
 from typing import Any
 
 from data_pipeline.platform.errors import differences
-from srgan.config import Config, GeneratorConfig
+from srgan.config import Config
+
+# Fields of later versions, with their defaults.
+_LATER: dict[str, dict[str, Any]] = {
+    "generator": {"prelu_slope": 0.25, "direct_upsampling": False, "global_skip": False},
+    "discriminator": {"patch": False, "spectral_norm": False},
+}
 
 
 def fixed_settings(config: Config) -> dict[str, Any]:
@@ -26,9 +32,10 @@ def fixed_settings(config: Config) -> dict[str, Any]:
             "validation_images",
         }
     )
-    for name in ("prelu_slope", "direct_upsampling", "global_skip"):
-        if content["generator"][name] == GeneratorConfig.model_fields[name].default:
-            del content["generator"][name]
+    for part, names in _LATER.items():
+        for name, default in names.items():
+            if content[part][name] == default:
+                del content[part][name]
     if config.lpips_weights is None:
         del content["lpips_weights"]
     for phase in content["phases"].values():

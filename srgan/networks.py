@@ -1,12 +1,14 @@
 """SRGAN's generator and discriminator (Ledig et al. 2017, figure 4) in plain Keras 3."""
 
 import math
+from functools import partial
 from typing import Any
 
 import keras
 from keras import layers, ops
 
 from data_pipeline.imresize import SCALES
+from srgan.spectral import SpectralConv2D
 
 
 @keras.saving.register_keras_serializable("srgan")
@@ -141,27 +143,39 @@ def discriminator(
     filters: int = 64,
     dense: int = 1024,
     batch_norm: bool = True,
+    patch: bool = False,
+    spectral_norm: bool = False,
     normalisation: type[keras.Layer] = layers.BatchNormalization,
 ) -> keras.Model:
-    """Eight convolutions from `filters` to 8 * `filters`, two dense layers, one logit.
+    """The paper's: eight convolutions from `filters` to 8 * `filters`, two dense layers, one logit.
 
     Args:
         hr_crop: HR crop side in pixels, at least 16.
         filters: Feature maps of the first convolution.
-        dense: Units of the first dense layer.
+        dense: Units of the first dense layer; not used with `patch`.
         batch_norm: Batch normalisation from the second convolution on.
+        patch: A PatchGAN (Isola et al. 2017) in its place: five convolutions and no dense layer. It
+            judges every square of 28 px by a logit of its own.
+        spectral_norm: Spectral normalisation of all convolutions but the one that makes logits.
         normalisation: As the generator's.
 
     Returns:
-        A model from HR or SR [N, hr_crop, hr_crop, 3] in [-1, 1] to logits [N, 1]:
-        positive for "real".
+        A model from HR or SR [N, hr_crop, hr_crop, 3] in [-1, 1] to logits: positive for "real".
+        [N, 1], or with `patch` [N, hr_crop / 4, hr_crop / 4, 1], rounded up.
     """
+    conv = partial(_conv, layer=SpectralConv2D if spectral_norm else layers.Conv2D)
+    norm = normalisation if batch_norm else None
     image = keras.Input((hr_crop, hr_crop, 3), name="image")
-    x = _leaky_relu(_conv(image, filters, 3))
+    x = _leaky_relu(conv(image, filters, 3))
+    if patch:
+        for factor, size, strides in ((2, 4, 2), (4, 4, 2), (8, 3, 1)):
+            x = _leaky_relu(_normalised(conv(x, factor * filters, size, strides), norm))
+        logits = layers.Conv2D(1, 3, padding="same", dtype=_output_dtype(), name="logit")(x)
+        return keras.Model(image, logits, name="discriminator")
     for number in range(1, 8):
         width = filters * 2 ** (number // 2)
-        x = _conv(x, width, 3, strides=1 + number % 2)
-        x = _leaky_relu(_normalised(x, normalisation if batch_norm else None))
+        x = conv(x, width, 3, strides=1 + number % 2)
+        x = _leaky_relu(_normalised(x, norm))
     x = layers.Flatten()(x)
     x = _leaky_relu(layers.Dense(dense)(x))
     logit = layers.Dense(1, dtype=_output_dtype(), name="logit")(x)
@@ -178,9 +192,11 @@ def _conv(
     filters: int,
     kernel_size: int,
     strides: int = 1,
+    *,
     initializer: Any = "glorot_uniform",
+    layer: type[layers.Conv2D] = layers.Conv2D,
 ) -> keras.KerasTensor:
-    return layers.Conv2D(
+    return layer(
         filters, kernel_size, strides=strides, padding="same", kernel_initializer=initializer
     )(x)
 

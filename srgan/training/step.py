@@ -186,8 +186,8 @@ class Step:
                 terms["discriminator_loss"], self._discriminator.trainable_variables
             )
             terms |= {
-                "d_hr": self._mean(tf.sigmoid(hr_logits)),
-                "d_sr": self._mean(tf.sigmoid(sr_logits)),
+                "d_hr": self._mean(losses.image_means(tf.sigmoid(hr_logits))),
+                "d_sr": self._mean(losses.image_means(tf.sigmoid(sr_logits))),
             }
         shift = tf.reduce_mean((sr + 1) / 2, (1, 2)) - tf.reduce_mean(inputs, (1, 2))
         for channel, colour in enumerate(("red", "green", "blue")):
