@@ -6,14 +6,15 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from data_pipeline.platform.errors import JobFailedError, UserError, differences
-from data_pipeline.platform.storage import open_storage
+from data_pipeline.platform.storage import Storage, open_storage
 from srgan.evaluation.alerts import Limits
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.nightly import judge, tell_alerts
-from srgan.evaluation.results import RunEvaluation, write_comparison, write_results
+from srgan.evaluation.results import COMPARE, RunEvaluation, write_comparison, write_results
 from srgan.evaluation.run_reader import TrainingRun, find_generators, open_run
 from srgan.evaluation.score_files import BASELINES, read_score_files
 from srgan.evaluation.score_jobs import score_missing
+from srgan.evaluation.table import PROTOCOL_TITLE
 
 _log = logging.getLogger(__name__)
 
@@ -23,12 +24,12 @@ class EvaluationSummary(NamedTuple):
 
     Attributes:
         uri: Where the results are.
-        table: The tables in Markdown.
+        tables: What psnr.md holds before the protocol: verdicts, tables, notes.
         alerts: A line for every limit that is broken and was not told before of this generator.
     """
 
     uri: str
-    table: str
+    tables: str
     alerts: list[str]
 
 
@@ -89,15 +90,20 @@ def evaluate(
     if problem:
         raise problem
     if not compare:
-        return EvaluationSummary(first.out.uri, first.out.read("psnr.md").decode(), alerts)
+        return _summary(first.out, "", alerts)
     evaluated = [first]
     for one in evaluations[1:]:
         another, problem = _evaluate_one(benchmark, one, epochs)
         if problem:
             raise problem
         evaluated.append(another)
-    table = write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
-    return EvaluationSummary(f"{first.out.uri}/compare", table, alerts)
+    write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
+    return _summary(first.out, COMPARE, alerts)
+
+
+def _summary(out: Storage, prefix: str, alerts: list[str]) -> EvaluationSummary:
+    tables, _, _ = out.read(f"{prefix}psnr.md").decode().partition(f"\n{PROTOCOL_TITLE}\n")
+    return EvaluationSummary(f"{out.uri}/{prefix}".rstrip("/"), tables, alerts)
 
 
 def _open_evaluation(

@@ -24,6 +24,9 @@ _SHOWN_NAMES = 3
 EPOCH_COLUMNS = (NEAREST, BICUBIC, SRGAN, HR)
 """The methods of a table by epoch."""
 
+PROTOCOL_TITLE = "Protocol:"
+"""The line of psnr.md that ends what people read first."""
+
 
 class ImageScore(NamedTuple):
     """One image's measures by one method; the epoch is None for a method without epochs."""
@@ -260,6 +263,7 @@ def psnr_markdown(
     if lacking:
         lines.append(f"Not measured: {', '.join(measure.title for measure in lacking)}  ")
     lines += [f"{note}  " for note in notes]
+    lines += ["", PROTOCOL_TITLE, ""]
     lines += [f"{key}: {value}  " for key, value in protocol.items()]
     lines += [f"generator {key}: sha256 {value}  " for key, value in generators.items()]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,14 @@ _USUAL_LOSS = 1.0
 _GRID = 1.1
 """Bicubic and networks without a grid stay below it; a grid of half a level has 1.2."""
 
+_TRAINED_WITH = {
+    "vgg22": "VGG19",
+    "vgg54": "VGG19",
+    "lpips": "VGG16 (LPIPS)",
+    "adversarial": "its discriminator",
+}
+"""The networks of losses, by the loss."""
+
 
 class Verdict(NamedTuple):
     """One run's verdict.
@@ -53,7 +61,7 @@ def verdict(run: TableRun) -> Verdict:
     is_gan = run.is_gan and bool(epochs)
     meaning = _of_gan(gain, values, bicubic, perceptual) if is_gan else _of_srresnet(gain)
     headline = _headline(name, gain, values, bicubic)
-    return Verdict(headline, (*details, *meaning, *_of_grid(values)))
+    return Verdict(headline, (*details, *meaning, *_of_grid(values), *_of_networks(run, values)))
 
 
 def _headline(name: str, gain: float | None, values: Values, bicubic: Values) -> str:
@@ -123,3 +131,18 @@ def _of_srresnet(gain: float | None) -> Sequence[str]:
         "A network that is trained without an adversarial loss usually beats bicubic: perhaps it "
         "has trained too short.",
     )
+
+
+def _of_networks(run: TableRun, values: Values) -> list[str]:
+    """Which networks its losses and its measures are of: one that did both flatters itself."""
+    trained = sorted(
+        {
+            name
+            for key, weight in run.settings.items()
+            if weight and (name := _TRAINED_WITH.get(key.rpartition("losses.")[2]))
+        }
+    )
+    if not run.settings or "lpips" not in values:
+        return []
+    networks = " and ".join(trained) or "no network"
+    return [f"Trained with {networks}; LPIPS measures with AlexNet."]
