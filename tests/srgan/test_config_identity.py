@@ -44,6 +44,8 @@ def test_what_a_run_may_change():
         ("generator.prelu_slope", 0.25, 0.0),
         ("generator.direct_upsampling", False, True),
         ("generator.global_skip", False, True),
+        ("discriminator.patch", False, True),
+        ("discriminator.spectral_norm", False, True),
     ],
 )
 def test_runs_from_before_a_setting_stay_the_same_runs(key, default, other):

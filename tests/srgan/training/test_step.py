@@ -258,3 +258,52 @@ def test_a_run_with_lpips_resumes_bit_exact(small_data, lpips_run, tmp_path):
     assert second.restore(tmp_path) == 2
     second.train(2, 4)
     assert_same_bytes(state_arrays(whole.state), state_arrays(second.state))
+
+
+PATCHES = ", patch: true, spectral_norm: true"
+
+
+def test_a_patch_discriminator_trains(small_data, tmp_path):
+    """Its terms are the means over its logits, with XLA as without; it resumes bit-exact."""
+    plain, compiled = (
+        Session(
+            small_data,
+            config("float64", "false", discriminator=PATCHES, more=f"xla: {xla}"),
+            1,
+            "gan",
+        )
+        for xla in ("false", "true")
+    )
+    lr, hr = next(plain.iterator(0, 1))
+    sr = plain.networks.generator(tf.cast(lr, tf.float64) / 255)
+    pictures = {"d_hr": tf.cast(hr, tf.float64) / 127.5 - 1, "d_sr": sr}
+    expected = {
+        name: tf.sigmoid(plain.networks.discriminator(one)) for name, one in pictures.items()
+    }
+    before = trainable(plain.networks.discriminator)
+    terms, others = plain.terms(0, 3), compiled.terms(0, 3)
+    for name, values in expected.items():
+        assert values.shape == (8, 8, 8, 1)
+        np.testing.assert_allclose(terms[name][0], np.mean(values), rtol=1e-10)
+        assert (terms[name] > 0).all() and (terms[name] < 1).all()
+    for name, values in terms.items():
+        np.testing.assert_allclose(others[name], values, rtol=1e-5, atol=1e-12, err_msg=name)
+    assert (trainable(plain.networks.discriminator) != before).mean() > 0.9
+    plain.save(tmp_path, 3)
+    resumed = Session(small_data, plain.config, 1, "gan")
+    assert resumed.restore(tmp_path) == 3
+    for session in (plain, resumed):
+        session.train(3, 5)
+    assert_same_bytes(state_arrays(plain.state), state_arrays(resumed.state))
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_a_patch_discriminator_in_other_precisions(small_data, precision):
+    """The first step's terms are those of float64."""
+    exact, terms = (
+        Session(small_data, config(one, "false", discriminator=PATCHES), 1, "gan").terms(0, 1)
+        for one in ("float64", precision)
+    )
+    tolerance = 0.02 if precision == "mixed_bfloat16" else 1e-4
+    for name, values in exact.items():
+        np.testing.assert_allclose(terms[name], values, rtol=tolerance, atol=tolerance)
