@@ -8,7 +8,10 @@ import keras
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage
-from srgan.networks import scale_of  # its module registers the layers that a file names
+from srgan.networks import (
+    BilinearUpscaling,
+    scale_of,
+)  # its module registers the layers that a file names
 
 _FILE = "generator.keras"  # Keras requires this suffix
 
@@ -85,5 +88,5 @@ def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) 
 
 def _form(generator: keras.Model) -> tuple[bool, list[tuple[int, ...]]]:
     """Whether it has a global skip, and the shapes of its weights."""
-    skip = any(isinstance(layer, keras.layers.UpSampling2D) for layer in generator.layers)
+    skip = any(isinstance(layer, BilinearUpscaling) for layer in generator.layers)
     return skip, [tuple(weight.shape) for weight in generator.weights]

@@ -46,6 +46,43 @@ class PixelShuffle(layers.Layer):
 
 
 @keras.saving.register_keras_serializable("srgan")
+class BilinearUpscaling(layers.Layer):
+    """Bilinear upscaling [N, h, w, C] -> [N, r * h, r * w, C], with half-pixel centres.
+
+    Keras's UpSampling2D fails in a TensorFlow graph that does not know the image's size.
+    """
+
+    def __init__(self, factor: int, **options: Any) -> None:
+        """`factor` is r."""
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, x: Any) -> Any:
+        """Upscales the height, then the width."""
+        turned = ops.transpose(self._taller(x), (0, 2, 1, 3))
+        return ops.transpose(self._taller(turned), (0, 2, 1, 3))
+
+    def _taller(self, x: Any) -> Any:
+        before = ops.concatenate([x[:, :1], x[:, :-1]], axis=1)
+        after = ops.concatenate([x[:, 1:], x[:, -1:]], axis=1)
+        offsets = [(row + 0.5) / self.factor - 0.5 for row in range(self.factor)]
+        rows = [(1 - abs(o)) * x + abs(o) * (before if o < 0 else after) for o in offsets]
+        batch, height, width, channels = ops.shape(x)
+        shape = (batch, self.factor * height, width, channels)
+        return ops.reshape(ops.stack(rows, axis=2), shape)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Multiplies height and width by r."""
+        batch, height, width, channels = input_shape
+        r = self.factor
+        return (batch, height and r * height, width and r * width, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """What a file needs to make this layer again."""
+        return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable("srgan")
 class ICNR(keras.initializers.GlorotUniform):
     """Initialises a convolution before PixelShuffle (Aitken et al. 2017, section 3.2).
 
@@ -124,7 +161,7 @@ def generator(
         x = _conv(x, 3, 9)
     if global_skip:
         exact = {"dtype": _output_dtype()}  # bfloat16 has fewer levels than an image
-        upscaled = layers.UpSampling2D(scale, interpolation="bilinear", **exact)(lr)
+        upscaled = BilinearUpscaling(scale, **exact)(lr)
         upscaled = layers.Rescaling(2.0, -1.0, **exact)(upscaled)
         sr = layers.Add(name="sr", **exact)([upscaled, x])
     else:

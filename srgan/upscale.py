@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from data_pipeline.images import Image
 from data_pipeline.platform.errors import UserError
-from srgan.networks import PixelShuffle, scale_of
+from srgan.networks import BilinearUpscaling, PixelShuffle, scale_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,7 +26,7 @@ _POINTWISE = (
     keras.layers.BatchNormalization,
     keras.layers.Activation,
     keras.layers.Rescaling,
-    keras.layers.UpSampling2D,  # bilinear: one LR pixel, as far as the first sub-pixel stage
+    BilinearUpscaling,  # one LR pixel, as far as the first sub-pixel stage
 )
 
 
