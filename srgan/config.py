@@ -163,12 +163,12 @@ class DiscriminatorConfig(Section):
     """Batch normalisation from the second convolution on."""
 
     patch: bool = False
-    """A PatchGAN (Isola et al. 2017): five convolutions that judge every square of 28 pixels, and
-    no dense layers. It has far fewer weights, and makes fewer artefacts with little data."""
+    """A PatchGAN (Isola et al. 2017) in place of the paper's network: five convolutions, which give
+    a logit for a square of 28 pixels around every fourth pixel. It has far fewer weights."""
 
     spectral_norm: bool = False
-    """Spectral normalisation of the convolutions (Miyato et al. 2018): the discriminator does not
-    run away from the generator. Use it with `batch_norm: false`."""
+    """Spectral normalisation of the convolutions before the logits (Miyato et al. 2018). It limits
+    how fast the discriminator's answer can change. Use it with `batch_norm: false`."""
 
 
 class CheckpointsConfig(Section):

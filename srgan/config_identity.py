@@ -5,7 +5,7 @@ from typing import Any
 from data_pipeline.platform.errors import differences
 from srgan.config import Config
 
-# Fields of later versions, with their defaults.
+# Fields of later versions, with the values by which older runs were made.
 _LATER: dict[str, dict[str, Any]] = {
     "generator": {"prelu_slope": 0.25, "direct_upsampling": False, "global_skip": False},
     "discriminator": {"patch": False, "spectral_norm": False},

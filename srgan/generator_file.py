@@ -8,10 +8,7 @@ import keras
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage
-from srgan.networks import (
-    BilinearUpscaling,
-    scale_of,
-)  # its module registers the layers that a file names
+from srgan.networks import BilinearUpscaling, scale_of  # the module registers a file's layers
 
 _FILE = "generator.keras"  # Keras requires this suffix
 

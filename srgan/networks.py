@@ -191,8 +191,8 @@ def discriminator(
         filters: Feature maps of the first convolution.
         dense: Units of the first dense layer; not used with `patch`.
         batch_norm: Batch normalisation from the second convolution on.
-        patch: A PatchGAN (Isola et al. 2017) in its place: five convolutions and no dense layer. It
-            judges every square of 28 px by a logit of its own.
+        patch: A PatchGAN (Isola et al. 2017) in its place: five convolutions and no dense layer.
+            A logit sees a square of 28 px.
         spectral_norm: Spectral normalisation of all convolutions but the one that makes logits.
         normalisation: As the generator's.
 

@@ -40,7 +40,7 @@ precision: {precision}
 {more}
 generator: {{blocks: 1, filters: 8, batch_norm: {batch_norm}}}
 batch: {{global_batch: {global_batch}, hr_crop: 32}}
-discriminator: {{filters: 4, dense: 8, batch_norm: {batch_norm}}}
+discriminator: {{filters: 4, dense: 8, batch_norm: {batch_norm}{discriminator}}}
 phases:
   pretrain:
     epochs: 1
@@ -61,15 +61,17 @@ def config(
     global_batch: int = 8,
     more: str = "",
     phase: str = "",
+    discriminator: str = "",
     warmup: int = 0,
 ) -> Config:
-    """`more` is a line of the configuration, `phase` one of the gan phase; pretrain's warm-up."""
+    """Text is added to the configuration, the gan phase, the discriminator; pretrain's warm-up."""
     text = CONFIG.format(
         precision=precision,
         batch_norm=batch_norm,
         global_batch=global_batch,
         more=more,
         phase=phase,
+        discriminator=discriminator,
         warmup=warmup,
     )
     return parse_config(text, "test")

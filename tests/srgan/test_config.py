@@ -20,6 +20,7 @@ from tests.conftest import ROOT
 CONFIGS = ROOT / "configs"
 DEMO = CONFIGS / "demo.yaml"
 FILES = sorted(CONFIGS.glob("*.yaml"))
+BASE = Path(__file__).parent / "config_base.yaml"
 BY_PYYAML = Path(__file__).parent / "config_by_pyyaml.yaml"
 LOSSES = "{losses: {mse: 1}, steps: 1}"
 
@@ -101,7 +102,7 @@ def test_the_demos_head_gives_the_figures_that_were_measured():
 )
 def test_editors_find_what_the_job_refuses(override, message):
     key, value = override.split("=")
-    content = section = read_yaml(DEMO)
+    content = section = read_yaml(BASE)
     *parents, last = key.split(".")
     for parent in parents:
         section = section[parent]
@@ -109,7 +110,7 @@ def test_editors_find_what_the_job_refuses(override, message):
     with pytest.raises(jsonschema.ValidationError, match=message):
         jsonschema.validate(content, json.loads(schema_text()))
     with pytest.raises(UserError, match=last):
-        load_config(DEMO, [override])
+        load_config(BASE, [override])
 
 
 TEXTS = [
@@ -151,7 +152,7 @@ def test_a_run_of_an_earlier_version_reads_the_same():
 @pytest.mark.parametrize(
     ("file", "sha256"),
     [
-        (DEMO, "1448f69ec57bd2fd795e2a44018a7f6daeddcc3224ce822b222395380ec90fff"),
+        (BASE, "1448f69ec57bd2fd795e2a44018a7f6daeddcc3224ce822b222395380ec90fff"),
         (
             CONFIGS / "paper.yaml",
             "f18ae3d00615bf4824706de4e49da1870e569d2dc19a1866e4de14b2a9f0adab",
@@ -166,7 +167,7 @@ def test_evaluation_recognises_the_runs_that_exist(file, sha256):
 
 
 def test_a_config_travels_as_the_model():
-    config = load_config(DEMO, [f"phases.gan={LOSSES}"])
+    config = load_config(BASE, [f"phases.gan={LOSSES}"])
     for other in (
         cloudpickle.loads(cloudpickle.dumps(config)),
         copy.deepcopy(config),
@@ -175,7 +176,7 @@ def test_a_config_travels_as_the_model():
         assert other == config
         assert dump_config(other) == dump_config(config)
         assert hash(other.generator) == hash(config.generator)
-    assert load_config(DEMO, [f"phases.gan={LOSSES}", "seed=1"]) != config
+    assert load_config(BASE, [f"phases.gan={LOSSES}", "seed=1"]) != config
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_a_config_travels_as_the_model():
     ],
 )
 def test_overrides_are_yaml_1_2(key, text, value):
-    found = load_config(DEMO, [f"{key}={text}"])
+    found = load_config(BASE, [f"{key}={text}"])
     for name in key.split("."):
         found = found[name] if isinstance(found, dict) else getattr(found, name)
     assert found == value
@@ -242,7 +243,7 @@ def test_overrides_are_yaml_1_2(key, text, value):
 )
 def test_a_wrong_value_is_named(override, message):
     with pytest.raises(UserError, match=message) as error:
-        load_config(DEMO, [override])
+        load_config(BASE, [override])
     assert "\n" not in str(error.value)
 
 

@@ -31,6 +31,12 @@ def test_a_patch_of_96_pixels_with_the_papers_networks():
     expected += 2 * (6 * 6 * 512 * 1024 + 1024)
     of_discriminator = forward_flops(discriminator(), 96, 96)
     assert of_discriminator == expected
+    expected = (
+        convolution(96, 3, 3, 64) + convolution(48, 4, 64, 128) + convolution(24, 4, 128, 256)
+    )
+    expected += convolution(24, 3, 256, 512) + convolution(24, 3, 512, 1)
+    patches = discriminator(patch=True, spectral_norm=True, batch_norm=False)
+    assert forward_flops(patches, 96, 96) == expected
     assert step_flops(generator=of_generator) / 1e9 == pytest.approx(7.65, abs=0.02)
     assert step_flops(generator=0, discriminator=of_discriminator) / 1e9 == pytest.approx(
         12.3, abs=0.1

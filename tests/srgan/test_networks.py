@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from srgan.generator_file import architecture
 from srgan.networks import ICNR, PixelShuffle, discriminator, generator, scale_of
+from srgan.spectral import SpectralConv2D
 
 ALL = {"prelu_slope": 0.1, "direct_upsampling": True, "global_skip": True, "icnr": True}
 
@@ -144,6 +145,42 @@ def test_paper_discriminator():
 def test_small_discriminator():
     network = discriminator(hr_crop=32, filters=8, dense=16, batch_norm=False)
     assert network(np.zeros((1, 32, 32, 3), np.float32)).shape == (1, 1)
+
+
+@pytest.mark.parametrize(("side", "logits"), [(96, 24), (48, 12), (18, 5)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_patch_discriminator(side, logits, batch_norm):
+    """Parameters by hand, and a logit for every fourth pixel."""
+    network = discriminator(hr_crop=side, filters=4, batch_norm=batch_norm, patch=True)
+    shapes = [(3, 3, 4), (4, 4, 8), (4, 8, 16), (3, 16, 32), (3, 32, 1)]
+    expected = sum(size**2 * inputs * outputs + outputs for size, inputs, outputs in shapes)
+    assert network.count_params() == expected + batch_norm * 4 * (8 + 16 + 32)
+    assert network(np.zeros((2, side, side, 3), np.float32)).shape == (2, logits, logits, 1)
+    assert network.layers[-1].activation is keras.activations.linear
+
+
+def test_a_patch_discriminators_logit_sees_28_pixels():
+    """By its gradient: a square, whose place moves by 4 pixels from logit to logit."""
+    network = discriminator(hr_crop=64, filters=4, batch_norm=False, patch=True)
+    image = tf.constant(np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32))
+    for y, x in ((4, 4), (5, 9), (11, 6)):
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            logit = network(image)[0, y, x, 0]
+        seen = np.any(tape.gradient(logit, image)[0] != 0, axis=2)
+        top, left = 4 * y - 12, 4 * x - 12
+        assert seen[top : top + 28, left : left + 28].all()
+        assert seen.sum() == 28**2
+
+
+@pytest.mark.parametrize(("patch", "count"), [(False, 8), (True, 4)])
+def test_spectral_normalisation_is_of_all_convolutions_before_the_logits(patch, count):
+    options = {"hr_crop": 32, "filters": 4, "dense": 8, "patch": patch}
+    plain, network = (discriminator(**options, spectral_norm=one) for one in (False, True))
+    normalised = [isinstance(layer, SpectralConv2D) for layer in convolutions_of(network)]
+    assert normalised == [True] * count + [False] * patch
+    assert not any(isinstance(layer, SpectralConv2D) for layer in plain.layers)
+    assert [one.shape for one in network.variables] == [one.shape for one in plain.variables]
 
 
 @pytest.mark.parametrize("factor", [2, 3])

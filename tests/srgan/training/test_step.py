@@ -20,6 +20,8 @@ from srgan.training.state import state_arrays
 from tests.srgan.session import Session, assert_same_bytes, config
 from tests.srgan.test_network_losses import lpips_weights
 
+PATCHES = ", patch: true, spectral_norm: true"
+
 
 @pytest.fixture(autouse=True)
 def _restore_precision():
@@ -189,8 +191,10 @@ def test_xla_gives_equal_results(small_data, phase):
 
 # TensorFlow asks the processor, and not this limit of oneDNN, whether oneDNN has bfloat16.
 @pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="oneDNN is limited by hand")
-@pytest.mark.parametrize("phase", ["pretrain", "gan"])
-def test_half_precision_makes_nearly_the_same_step(small_data, phase):
+@pytest.mark.parametrize(
+    ("phase", "discriminator"), [("pretrain", ""), ("gan", ""), ("gan", PATCHES)]
+)
+def test_half_precision_makes_nearly_the_same_step(small_data, phase, discriminator):
     """Equal terms within bfloat16's precision, and updates that point the same way.
 
     Adam's first update of a weight is about its gradient's sign, which rounding turns where the
@@ -199,7 +203,8 @@ def test_half_precision_makes_nearly_the_same_step(small_data, phase):
     """
     terms, updates = [], []
     for precision in ("float32", "mixed_bfloat16"):
-        session = Session(small_data, config(precision, "true"), 1, phase)
+        settings = config(precision, "true", discriminator=discriminator)
+        session = Session(small_data, settings, 1, phase)
         networks = (session.networks.generator, session.networks.discriminator)
         before = [trainable(network) for network in networks]
         terms.append(session.terms(0, 1))
@@ -258,3 +263,37 @@ def test_a_run_with_lpips_resumes_bit_exact(small_data, lpips_run, tmp_path):
     assert second.restore(tmp_path) == 2
     second.train(2, 4)
     assert_same_bytes(state_arrays(whole.state), state_arrays(second.state))
+
+
+def test_a_patch_discriminator_trains(small_data, tmp_path):
+    """Its terms are the means over its logits, with XLA as without; it resumes bit-exact."""
+    plain, compiled = (
+        Session(
+            small_data,
+            config("float64", "false", discriminator=PATCHES, more=f"xla: {xla}"),
+            1,
+            "gan",
+        )
+        for xla in ("false", "true")
+    )
+    lr, hr = next(plain.iterator(0, 1))
+    sr = plain.networks.generator(tf.cast(lr, tf.float64) / 255)
+    pictures = {"d_hr": tf.cast(hr, tf.float64) / 127.5 - 1, "d_sr": sr}
+    expected = {
+        name: tf.sigmoid(plain.networks.discriminator(one)) for name, one in pictures.items()
+    }
+    before = trainable(plain.networks.discriminator)
+    terms, others = plain.terms(0, 3), compiled.terms(0, 3)
+    for name, values in expected.items():
+        assert values.shape == (8, 8, 8, 1)
+        np.testing.assert_allclose(terms[name][0], np.mean(values), rtol=1e-10)
+        assert np.all((terms[name] > 0) & (terms[name] < 1))
+    for name, values in terms.items():
+        np.testing.assert_allclose(others[name], values, rtol=1e-5, atol=1e-12, err_msg=name)
+    assert (trainable(plain.networks.discriminator) != before).mean() > 0.9
+    plain.save(tmp_path, 3)
+    resumed = Session(small_data, plain.config, 1, "gan")
+    assert resumed.restore(tmp_path) == 3
+    for session in (plain, resumed):
+        session.train(3, 5)
+    assert_same_bytes(state_arrays(plain.state), state_arrays(resumed.state))
