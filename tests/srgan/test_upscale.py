@@ -141,3 +141,18 @@ def test_a_large_image_and_an_unknown_layer_are_refused():
     network = keras.Model(image, keras.layers.ReLU()(image), name="other")
     with pytest.raises(UserError, match="other: has a layer ReLU: cannot upscale a large"):
         super_resolve(network, np.zeros((513, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_images_of_several_sizes_one_after_the_other(direct):
+    """TensorFlow makes a graph for one size, then one for all: both give what each alone gives."""
+    options = {"blocks": 1, "filters": 4, "global_skip": True, "direct_upsampling": direct}
+    network = generator(**options)
+    weights = network.get_weights()
+    for height, width in ((8, 8), (9, 7), (12, 30), (8, 8)):
+        lr = photograph("chelsea.png")[:height, :width]
+        alone = generator(**options)
+        alone.set_weights(weights)
+        found = super_resolve(network, lr).astype(int)
+        assert found.std() > 5
+        assert np.abs(found - super_resolve(alone, lr)).max() <= 1

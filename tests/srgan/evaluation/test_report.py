@@ -219,6 +219,26 @@ def test_the_verdict_of_what_is_no_gan(means, is_gan, expected):
     assert str(verdict(run(means=means, is_gan=is_gan))).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ({"pretrain.losses.l1": 1.0}, "no network"),
+        ({"gan.losses.adversarial": 0.1, "gan.losses.lpips": 0.0}, "its discriminator"),
+        (
+            {"a.losses.vgg22": 1.0, "b.losses.vgg54": 1.0, "b.losses.lpips": 1.0},
+            "VGG16 (LPIPS) and VGG19",
+        ),
+    ],
+)
+def test_the_verdict_names_the_networks_of_losses_and_measures(losses, expected):
+    means = BASELINES | {("srgan", 3): {"psnr_y": 29.0, "lpips": 0.2}}
+    settings = {f"phases.{key}": weight for key, weight in losses.items()}
+    sentence = f"Trained with {expected}; LPIPS measures with AlexNet."
+    assert str(verdict(run(means=means, settings=settings))).endswith(sentence)
+    del means["srgan", 3]["lpips"]
+    assert "AlexNet" not in str(verdict(run(means=means, settings=settings)))
+
+
 def test_a_run_without_a_gan_is_called_srresnet():
     mse = run(means=MSE_MEANS, is_gan=False)
     text = page([mse])
