@@ -191,7 +191,7 @@ def figures():
 
 
 def figures_of_recipes():
-    """What was measured once, while the recipe was looked for."""
+    """What was measured while the recipe was looked for."""
     page, result = "docs/recipes.md", json.loads(read("benchmarks/results/recipes.json"))
 
     def pair(values, digits):
@@ -199,13 +199,9 @@ def figures_of_recipes():
 
     for one in result["options"]:
         seeds = f", {one['seeds']} seeds" if "seeds" in one else ""
-        values = (
-            f"{pair(one['psnr'], 2)} | {pair(one['lpips'], 3)} | {pair(one.get('grid', []), 2)}"
-        )
-        yield (
-            page,
-            f"| {one['option']} | {one['against']} | {one['on']}{seeds} | {values} | {one['kept']} |",
-        )
+        cells = [one["option"], one["against"], one["on"] + seeds, pair(one["psnr"], 2)]
+        cells += [pair(one["lpips"], 3), pair(one.get("grid", []), 2), one["kept"]]
+        yield page, f"| {' | '.join(cells)} |"
     phases = result["recipe"]
     for one in (phases["pretrain"], phases["gan"]):
         cells = [
@@ -214,11 +210,16 @@ def figures_of_recipes():
         ]
         yield page, f" steps | {' | '.join(cells)} |"
         yield "configs/recommended.yaml", f"{one['Set5']['psnr_y']:.2f} dB"
-    low, high = phases["gan"]["d_hr"]
-    yield page, f"D(HR) from {low} to {high}"
+    for title, name in (("HR", "d_hr"), ("SR", "d_sr")):
+        low, high = phases["gan"][name]
+        yield page, f"D({title}) from {low:.2f} to {high:.2f}"
+    bicubic = [f"{one['psnr_y']:.2f} | {one['lpips']:.3f}" for one in result["bicubic"].values()]
+    yield page, f"| bicubic | {' | | '.join(bicubic)} | |"
     for name, times in result["step_milliseconds"].items():
         if name != "about":
             yield page, f"{times['direct']} ms in place of {times['stages']} ms"
+    lpips = result["lpips_step_milliseconds"]
+    yield page, f"{lpips['mixed_bfloat16']} ms of a core in place of {lpips['float32']} ms"
     yield page, f"LPIPS {result['samples_bicubic_lpips']}"
     before, after = result["demo_grid_with_drop"].values()
     yield page, f"from {before} to {after}"
