@@ -78,6 +78,23 @@ def test_the_large_batch_follows_its_rule():
     }
 
 
+def test_the_benchmark_of_quality_measures_the_recommended_recipe():
+    """The same recipe, but for sizes, lengths and rates."""
+
+    def recipe(file):
+        config = load_config(file).model_dump()
+        for section in ("generator", "discriminator"):
+            config[section] |= {"blocks": None, "filters": None}
+        for phase in config["phases"].values():
+            phase |= {"epochs": None, "steps": None}
+            phase["learning_rate"]["initial"] = None
+        config["batch"]["hr_crop"] = config["validation_images"] = None
+        return config
+
+    benchmark = recipe(ROOT / "benchmarks/quality.yaml")
+    assert benchmark == recipe(CONFIGS / "recommended.yaml")
+
+
 def test_the_demos_head_gives_the_figures_that_were_measured():
     text = DEMO.read_text()
     result = json.loads((ROOT / "benchmarks/results/demo.json").read_text().splitlines()[-1])
