@@ -191,8 +191,8 @@ def test_demo(tmp_path):
     (tmp_path / "small.yaml").write_text(small)
     result = run("demo", f"DEMO_CONFIG={tmp_path}/small.yaml", "DEMO_EPOCHS=1")
     assert result["steps"] == 190
-    assert 0 < scores["bicubic"]["lpips"] < 1 <= scores["srgan"]["grid"]
     scores = result["table"]
+    assert 0 < scores["bicubic"]["lpips"] < 1 <= scores["srgan"]["grid"]
     gain = scores["srresnet"]["psnr_rgb"] - scores["bicubic"]["psnr_rgb"]
     assert result["srresnet_gain_over_bicubic_db"] == pytest.approx(gain, abs=0.01)
 
