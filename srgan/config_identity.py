@@ -5,7 +5,8 @@ from typing import Any
 from data_pipeline.platform.errors import differences
 from srgan.config import Config
 
-# Fields of later versions, with the values by which older runs were made.
+# Fields of later versions, left out at these values. `prelu_slope` only sets initial weights: older
+# runs began at 0.
 _LATER: dict[str, dict[str, Any]] = {
     "generator": {"prelu_slope": 0.25, "direct_upsampling": False, "global_skip": False},
     "discriminator": {"patch": False, "spectral_norm": False},

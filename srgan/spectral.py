@@ -17,7 +17,10 @@ class SpectralConv2D(keras.layers.Conv2D):
     """
 
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        """Convolves [N, h, w, in]. The division is in the variables' dtype, float32 at least."""
+        """Convolves [N, h, w, in]. The division is in float32 at least.
+
+        Under `mixed_bfloat16` Keras gives the kernel rounded to bfloat16.
+        """
         exact = ops.cast(kernel, self.variable_dtype)
         exact = exact / largest_singular_value(ops.reshape(exact, (-1, self.filters)))
         return super().convolution_op(inputs, ops.cast(exact, self.compute_dtype))

@@ -6,6 +6,7 @@ The driver calls this, so nothing here builds a layer: Keras would initialise ev
 import io
 from collections.abc import Iterator, Mapping
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -38,7 +39,8 @@ def provide_weights(config: Config, run: Storage) -> None:
     names = needed_extractors(config)
     if names and run.size(VGG_KEY) is None:
         shapes = {str(name): vgg_layers.weight_shapes(name) for name in names}
-        run.write(VGG_KEY, _needed_arrays(config.vgg_weights, shapes, _VGG_FIX))
+        source = _download() if config.vgg_weights == IMAGENET else config.vgg_weights
+        run.write(VGG_KEY, _needed_arrays(source, shapes, _VGG_FIX))
     if config.needs_lpips and run.size(LPIPS_KEY) is None:
         assert config.lpips_weights is not None  # the driver has checked that
         shapes = {"lpips": lpips_layers.weight_shapes("VGG16")}
@@ -68,14 +70,14 @@ def _needed_arrays(
 
 def _read(source: str) -> Weights:
     """All arrays of a source; raises ValueError where it cannot be read."""
-    storage, name = open_file(_download() if source == IMAGENET else source)
+    storage, name = open_file(source)
     try:
         data = storage.read(name)
     except OSError as error:
         raise ValueError(f"does not read: {error.strerror}") from error
     try:
         return _from_npz(data) if name.endswith(".npz") else _from_h5(data)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise ValueError(f"is no file of weights ({error})") from error
 
 

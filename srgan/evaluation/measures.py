@@ -13,7 +13,7 @@ class Measure(NamedTuple):
         digits: Decimals for people.
         higher_is_better: False if lower is better.
         meaning: Its line of the protocol. It is stored with the scores: another text makes stored
-            scores another protocol's, and they are refused.
+            scores outdated, and they are made again.
     """
 
     key: str

@@ -117,9 +117,9 @@ def _of_gan(
 
 def _of_grid(values: Values) -> Sequence[str]:
     """A warning of a grid."""
-    if values.get("grid", 0) <= _GRID:
-        return ()
     found = cell(values, _MEASURE["grid"])
+    if "grid" not in values or float(found) <= _GRID:  # as it is shown
+        return ()
     return (f"Grid is {found}, above {_GRID:g}: look for a pattern of dots or lines.",)
 
 

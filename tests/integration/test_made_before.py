@@ -19,7 +19,7 @@ from srgan.generator_file import architecture, load_generator
 from srgan.networks import generator
 from tests.conftest import ROOT
 from tests.data_pipeline.prepare.test_build import contents
-from tests.integration.jobs import finish, last_step, records, refusal, start
+from tests.integration.jobs import finish, last_step, records
 
 SCORES = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
 MADE = ROOT / "tests" / "data" / "made_by_5456114.tar.xz"
@@ -114,19 +114,12 @@ def test_a_run_goes_on_where_it_ended(made, continued):
             assert after[name] == before[name], name
 
 
-def test_an_old_evaluation_is_refused_and_made_anew_it_has_the_same_scores(made, continued):
-    """It lacks measures. The message says which, and what to do."""
-    run, old = continued.folder / "run", made / "run/evaluation/arrow"
-    command = ["evaluate", "--run", run, "--data", continued.folder / "arrow"]
-    before = contents(run / "evaluation")
-    refused = refusal(start(*command))
-    assert "was made by another protocol (" in refused
-    assert "Grid: None, now 1 + energy of a grid" in refused
-    assert "LPIPS: AlexNet, by pyiqa, where it is installed, now AlexNet, v0.1" in refused
-    assert "; delete it, or choose another --out" in refused
-    assert contents(run / "evaluation") == before
-    new = continued.folder / "new"
-    finish(*command, "--out", new)
+def test_an_old_evaluation_goes_on_and_gets_the_new_measures(made, continued):
+    """Its scores are made again, and are the same; its history stays."""
+    run = continued.folder / "run"
+    old, new = (folder / "evaluation/arrow" for folder in (made / "run", run))
+    output = finish("evaluate", "--run", run, "--data", continued.folder / "arrow")
+    assert "version with other measures (GFLOPs, Grid, LPIPS, Parameters): scored again" in output
     for path in (path for path in (old / "sr").rglob("*") if path.is_file()):
         again, expected = (
             decode_image(one.read_bytes()) for one in (new / path.relative_to(old), path)
@@ -144,4 +137,9 @@ def test_an_old_evaluation_is_refused_and_made_anew_it_has_the_same_scores(made,
     logged = records(run)[-1]
     for name in SCORES:
         assert float(row[name]) == pytest.approx(logged[f"validation_{name}"], abs=1e-4)
+    psnr = (new / "psnr.csv").read_text().splitlines()
+    assert len(psnr) == 3
+    history = [json.loads(path.read_text()) for path in sorted((new / "history").iterdir())]
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert all(float(row["lpips"]) >= 0 for row in csv.DictReader((new / "measures.csv").open()))
     assert (new / "report.html").stat().st_size > 0

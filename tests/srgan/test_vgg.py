@@ -184,6 +184,13 @@ def test_a_source_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     np.savez(buffer, **{"block1_conv1/kernel": np.zeros((3, 3, 3, 64), np.float32)})
     (tmp_path / "part.npz").write_bytes(buffer.getvalue())
     refused(tmp_path / "part.npz", r"part\.npz: lacks block1_conv1/bias")
+    flipped = bytearray(buffer.getvalue())
+    flipped[len(flipped) // 2] ^= 1
+    array = io.BytesIO()
+    np.save(array, np.zeros(3, np.float32))
+    for damaged in (buffer.getvalue()[:900], flipped, b"", array.getvalue()):
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        refused(tmp_path / "damaged.npz", r"damaged\.npz: is no file of weights")
 
     monkeypatch.setattr("srgan.vgg_weights.KERAS_FOLDER", str(tmp_path))
     monkeypatch.setattr(vgg_weights, "_URL", (tmp_path / "none.h5").as_uri())

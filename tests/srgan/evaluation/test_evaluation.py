@@ -205,8 +205,8 @@ def test_scores_of_files_that_were_decoded_otherwise_are_not_mixed(benchmark, ph
     assert differences(folder.protocol(), now) == ["decoding: 1, now 2"]
 
 
-def test_scores_of_a_version_without_a_measure_are_not_mixed(benchmark, evaluated_run):
-    """They are another protocol's, not damaged. After they are deleted they are made anew."""
+def test_scores_of_a_version_without_a_measure_are_made_again(benchmark, evaluated_run, caplog):
+    """All of them, whatever epochs are asked for; the history stays."""
     out = results(evaluated_run)
     for name, file in read_score_files(out).items():
         key = f"scores/{name}.parquet"
@@ -216,13 +216,17 @@ def test_scores_of_a_version_without_a_measure_are_not_mixed(benchmark, evaluate
         sink = pa.BufferOutputStream()
         pq.write_table(table.drop_columns("grid").replace_schema_metadata(metadata), sink)
         out.write(key, sink.getvalue().to_pybytes())
-    before = out.read("measures.csv")
-    message = r"was made by another protocol \(Grid: None, now 1 \+ .*\); delete it, or choose"
-    with pytest.raises(UserError, match=message):
-        evaluated(benchmark, evaluated_run)
+    before, history = out.read("measures.csv"), out.list("history/")
+    caplog.set_level("INFO")
+    evaluated(benchmark, evaluated_run, epochs=[1])
+    assert (
+        f"{out.uri}: was made by a version with other measures (Grid): scored again" in caplog.text
+    )
     assert out.read("measures.csv") == before
-    shutil.rmtree(out.uri)
-    assert results_of(benchmark, evaluated_run).read("measures.csv") == before
+    assert {item.key for item in history} <= {item.key for item in out.list("history/")}
+    caplog.clear()
+    evaluated(benchmark, evaluated_run)
+    assert "already complete, nothing to score" in caplog.text
 
 
 def test_damaged_scores_are_named(benchmark, evaluated_run):
