@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 DEMO_CONFIG := configs/demo.yaml
-DEMO_EPOCHS := 10,20,30,40
+DEMO_EPOCHS := 10,20,30
 # Files of tests run side by side, in so many processes.
 TESTERS ?= 3
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder

@@ -24,18 +24,18 @@ def main() -> None:
         total = time.monotonic() - start
         run = Path(folder, "run")
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        with (run / "evaluation/data/scores.csv").open() as file:
+        with (run / "evaluation/data/measures.csv").open() as file:
             scores = list(csv.DictReader(file))
-    names = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
+    names = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y", "lpips", "lr_psnr", "grid")
     table = {row["method"]: {name: float(row[name]) for name in names} for row in scores[:-1]}
-    gain = table["srgan"]["psnr_rgb"] - table["bicubic"]["psnr_rgb"]
+    gain = table["srresnet"]["psnr_rgb"] - table["bicubic"]["psnr_rgb"]
     result = {
         "cpus": os.cpu_count(),
         "python": sys.version.split()[0],
         "demo_seconds": round(total),
         "training_seconds": round(sum(record["seconds"] for record in records)),
         "steps": records[-1]["step"],
-        "gain_over_bicubic_db": round(gain, 2),
+        "srresnet_gain_over_bicubic_db": round(gain, 2),
         "table": table,
     }
     print(json.dumps(result))

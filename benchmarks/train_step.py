@@ -146,12 +146,11 @@ def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
     from data_pipeline.loading.patch_set import PatchSet
     from data_pipeline.manifest import require_manifest
     from data_pipeline.platform.storage import open_storage
+    from srgan.network_losses import network_losses
     from srgan.training.phases import plan_phases
     from srgan.training.state import begin_phase, build_networks
     from srgan.training.step import make_train_call
     from srgan.training.strategy import make_strategy, steps_per_call
-    from srgan.vgg import FeatureExtractor
-    from srgan.vgg_weights import read_vgg_weights
 
     config = parse_config((Path(run) / "config.yaml").read_text(), "config")
     data = open_storage(f"{folder}/data")
@@ -159,7 +158,7 @@ def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
     strategy = make_strategy(workers=1)
     with strategy.scope():
         networks = build_networks(config, scale=4)
-        extractors = {"vgg54": FeatureExtractor("vgg54", read_vgg_weights(open_storage(run)))}
+        compare = network_losses(config, open_storage(run))
     batches = Batches(
         PatchSet(data, manifest),
         manifest,
@@ -172,7 +171,7 @@ def _plain_loop(folder: str, run: str) -> dict[str, Figures]:
     for phase in plan_phases(config.phases, batches.epoch_steps):
         with strategy.scope():
             state = begin_phase(networks, phase.config, steps=phase.steps)
-        call = make_train_call(strategy, state, config, phase.config, extractors)
+        call = make_train_call(strategy, state, config, phase.config, compare)
         dataset = batches.dataset(
             start=phase.start, stop=phase.stop, replicas=[0], num_replicas=1, endless=True
         )

@@ -167,8 +167,8 @@ def main() -> None:
         limits=Limits(args.fail_below, args.fail_drop, args.drop_from),
         alert_url=args.alert_url or (_environments_webhook() if has_limits else None),
     )
-    print(summary.table)
-    print(f"more in {summary.uri}")
+    print(summary.tables)
+    print(f"pictures, and how all this was measured: {summary.uri}")
     print(f"next: open {summary.uri}/report.html")
     if summary.alerts:
         sys.exit(3)

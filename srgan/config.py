@@ -36,6 +36,18 @@ class GeneratorConfig(Section):
     batch_norm: bool = True
     """Batch normalisation after the convolutions."""
 
+    prelu_slope: float = Field(default=0.25, ge=0, lt=1)
+    """The slope of PReLU for negative values at step 0; it is learned. With 0 a network begins more
+    slowly, and may die."""
+
+    direct_upsampling: bool = False
+    """One sub-pixel convolution makes SR from LR-sized features (Shi et al. 2016), in place of the
+    paper's stages and 9x9 convolution. A step of a small network takes less than half the time."""
+
+    global_skip: bool = False
+    """SR is LR, upscaled bilinearly, plus the network's output, without the paper's tanh. The
+    network then learns only what bilinear upscaling lacks: it learns much faster."""
+
     icnr: bool = False
     """Initialise the sub-pixel convolutions so that they begin as nearest-neighbour upscaling
     (Aitken et al. 2017). It reduces checkerboard artefacts."""
@@ -91,6 +103,10 @@ class LossWeights(Section):
     vgg54: float = Field(default=0.0, ge=0)
     """Content loss on the features of VGG19's block5_conv4."""
 
+    lpips: float = Field(default=0.0, ge=0)
+    """LPIPS by VGG16 (Zhang et al. 2018): a distance that was fitted to people's judgement. It
+    needs `lpips_weights`."""
+
     adversarial: float = Field(default=0.0, ge=0)
     """-log D(SR). Above 0 the discriminator is trained too."""
 
@@ -104,8 +120,8 @@ class LossWeights(Section):
 
     @model_validator(mode="after")
     def _compares_with_hr(self) -> "LossWeights":
-        if not (self.mse or self.l1 or self.vgg22 or self.vgg54):
-            raise ValueError("one of mse, l1, vgg22 and vgg54 must be above 0")
+        if not (self.mse or self.l1 or self.vgg22 or self.vgg54 or self.lpips):
+            raise ValueError("one of mse, l1, vgg22, vgg54 and lpips must be above 0")
         return self
 
 
@@ -135,16 +151,24 @@ class PhaseConfig(Section):
 
 
 class DiscriminatorConfig(Section):
-    """The paper's discriminator; the defaults are the paper's."""
+    """The discriminator; the defaults are the paper's."""
 
     filters: int = Field(default=64, ge=1)
     """Feature maps of the first convolution. The last one has eight times as many."""
 
     dense: int = Field(default=1024, ge=1)
-    """Units of the first dense layer."""
+    """Units of the first dense layer; none with `patch`."""
 
     batch_norm: bool = True
     """Batch normalisation from the second convolution on."""
+
+    patch: bool = False
+    """A PatchGAN (Isola et al. 2017) in place of the paper's network: five convolutions, which give
+    a logit for a square of 28 pixels around every fourth pixel. It has far fewer weights."""
+
+    spectral_norm: bool = False
+    """Spectral normalisation of the convolutions before the logits (Miyato et al. 2018). It limits
+    how fast the discriminator's answer can change. Use it with `batch_norm: false`."""
 
 
 class CheckpointsConfig(Section):
@@ -189,7 +213,7 @@ class Config(Section):
     """Determines the initial weights and every batch."""
 
     precision: Precision = "float32"
-    """Keras's dtype policy. `mixed_bfloat16`: convolutions run in bfloat16, those of VGG19 too;
+    """Keras's dtype policy. `mixed_bfloat16`: convolutions run in bfloat16, those of VGG too;
     weights, losses and outputs stay float32."""
 
     tf32: bool = True
@@ -213,8 +237,9 @@ class Config(Section):
     phase starts. It must have the configured size."""
 
     generator_average: float | None = Field(default=None, gt=0, lt=1)
-    """Decay of an exponential moving average of the generator's variables, for example 0.999. The
-    run then stores the average as its generators."""
+    """Decay of an exponential moving average of the generator's variables, for example 0.999; after
+    n updates of a phase it is (1 + n) / (10 + n) if that is less. The run then stores the average
+    as its generators."""
 
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     """The discriminator's size, for the phases that train it."""
@@ -225,6 +250,9 @@ class Config(Section):
     vgg_weights: str = "imagenet"
     """Where VGG19's weights are, if a phase needs them: `imagenet` (Keras downloads them), or a
     .npz or .h5 file or URI with Keras's layer names."""
+
+    lpips_weights: str | None = None
+    """File or URI of a .npz with the weights of LPIPS's VGG16, if a phase needs them."""
 
     phases: dict[PhaseName, PhaseConfig] = Field(
         min_length=1, json_schema_extra={"additionalProperties": False}
@@ -245,6 +273,11 @@ class Config(Section):
     def trains_discriminator(self) -> bool:
         """Whether some phase does."""
         return any(phase.losses.adversarial for phase in self.phases.values())
+
+    @property
+    def needs_lpips(self) -> bool:
+        """Whether some phase's loss compares by LPIPS."""
+        return any(phase.losses.lpips for phase in self.phases.values())
 
     @property
     def has_batch_norm(self) -> bool:

@@ -32,6 +32,11 @@ def forward_flops(model: keras.Model, height: int, width: int) -> int:
     return sum(_layer_flops(layer) for layer in sized.layers)
 
 
+def upscaling_gflops(generator: keras.Model, scale: int) -> float:
+    """GFLOPs of a generator for a megapixel of SR, by `forward_flops`; the same for every size."""
+    return forward_flops(generator, 1, 1) / scale**2 / 1e3
+
+
 def _layer_flops(layer: keras.Layer) -> int:
     if isinstance(layer, keras.layers.Conv2D):
         _, height, width, _ = layer.output.shape

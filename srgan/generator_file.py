@@ -8,7 +8,7 @@ import keras
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage
-from srgan.networks import scale_of  # its module registers the layers that a file names
+from srgan.networks import BilinearUpscaling, scale_of  # the module registers a file's layers
 
 _FILE = "generator.keras"  # Keras requires this suffix
 
@@ -66,7 +66,7 @@ def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) 
     """Sets a generator's weights to those of a stored one; error messages call it `name`.
 
     Raises:
-        UserError: As `load_generator`, and if the stored generator has another scale or size.
+        UserError: As `load_generator`, and if the stored generator has another scale, size or form.
     """
     stored = load_generator(storage, key)
     if (scale := scale_of(stored)) != scale_of(generator):
@@ -74,10 +74,16 @@ def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) 
             f"{name}: is a generator of x{scale}, and the data set has x{scale_of(generator)}; "
             "pass another one"
         )
-    weights = stored.get_weights()
-    if [value.shape for value in weights] != [value.shape for value in generator.get_weights()]:
+    if _form(stored) != _form(generator):
         raise UserError(
-            f"{name}: is a generator of another size than the configuration's; set "
-            "generator.blocks, filters and batch_norm to its own, or pass another one"
+            f"{name}: is a generator of another size or form than the configuration's; set "
+            "generator.blocks, filters, batch_norm, direct_upsampling and global_skip to its own, "
+            "or pass another one"
         )
-    generator.set_weights(weights)
+    generator.set_weights(stored.get_weights())
+
+
+def _form(generator: keras.Model) -> tuple[bool, list[tuple[int, ...]]]:
+    """Whether it has a global skip, and the shapes of its weights."""
+    skip = any(isinstance(layer, BilinearUpscaling) for layer in generator.layers)
+    return skip, [tuple(weight.shape) for weight in generator.weights]

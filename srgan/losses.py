@@ -50,25 +50,25 @@ def adversarial(sr_logits: Any) -> Any:
     """The generator's adversarial loss -log D(SR) (eq. 6), as softplus(-logit).
 
     Args:
-        sr_logits: [N, 1]; positive means that the discriminator calls SR "real".
+        sr_logits: [N, ...]; positive means that the discriminator calls SR "real".
 
     Returns:
-        [N].
+        [N]: means over an image's logits.
     """
-    return ops.mean(ops.softplus(-sr_logits), axis=1)
+    return image_means(ops.softplus(-sr_logits))
 
 
 def discriminator(hr_logits: Any, sr_logits: Any) -> Any:
     """The discriminator's loss -log D(HR) - log(1 - D(SR)) (eq. 2), from logits.
 
     Args:
-        hr_logits: [N, 1].
-        sr_logits: [N, 1].
+        hr_logits: [N, ...].
+        sr_logits: Likewise.
 
     Returns:
-        [N].
+        [N]: means over an image's logits.
     """
-    return ops.mean(ops.softplus(-hr_logits) + ops.softplus(sr_logits), axis=1)
+    return image_means(ops.softplus(-hr_logits) + ops.softplus(sr_logits))
 
 
 def total_variation(sr: Any) -> Any:
@@ -83,3 +83,8 @@ def total_variation(sr: Any) -> Any:
     down = ops.mean(ops.abs(sr[:, 1:] - sr[:, :-1]), axis=(1, 2, 3))
     right = ops.mean(ops.abs(sr[:, :, 1:] - sr[:, :, :-1]), axis=(1, 2, 3))
     return down + right
+
+
+def image_means(values: Any) -> Any:
+    """[N, ...] -> [N]: the mean over all axes but the first."""
+    return ops.mean(values, axis=tuple(range(1, len(values.shape))))

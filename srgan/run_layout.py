@@ -13,6 +13,7 @@ CHECKPOINT_META = "checkpoint.json"
 GENERATORS = "generators/"
 SAMPLES = "samples/"
 VGG_KEY = "vgg19.npz"
+LPIPS_KEY = "lpips_vgg16.npz"
 INITIAL_KEY = "initial.keras"
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from data_pipeline.images import Image
 from data_pipeline.platform.errors import UserError
-from srgan.networks import PixelShuffle, scale_of
+from srgan.networks import BilinearUpscaling, PixelShuffle, scale_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -25,6 +25,8 @@ _POINTWISE = (
     keras.layers.PReLU,
     keras.layers.BatchNormalization,
     keras.layers.Activation,
+    keras.layers.Rescaling,
+    BilinearUpscaling,  # one LR pixel, as far as the first sub-pixel stage
 )
 
 
@@ -55,10 +57,9 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
     parts = _split(generator)
 
     def upscale(window: Any) -> Image:
-        features = _predict(parts.trunk, window)
         return in_tiles(
-            lambda part: _levels(_predict(parts.tail, part)),
-            features,
+            lambda part: _levels(_predict(parts.tail, part[..., :-3], part[..., -3:])),
+            np.concatenate([_predict(parts.trunk, window), window], axis=-1),
             halo=parts.tail_radius,
             side=tail_tile,
         )
@@ -117,6 +118,7 @@ def _windows(length: int, halo: int, side: int) -> Iterator[tuple[int, int, tupl
 class _Parts(NamedTuple):
     """A generator in two parts: up to the first sub-pixel stage, and from there on.
 
+    The second one takes the features of the first, and LR, which a global skip needs.
     The radii are those of the parts' receptive fields, in LR pixels.
     """
 
@@ -142,17 +144,18 @@ def _split(generator: keras.Model) -> _Parts:
             raise UserError(f"{generator.name}: has a layer {kind}: cannot upscale a large image")
     return _Parts(
         keras.Model(generator.input, cut),
-        keras.Model(cut, generator.output),
+        keras.Model([cut, generator.input], generator.output),
         math.ceil(trunk_radius),
         math.ceil(radii[-1] - trunk_radius),
     )
 
 
-def _predict(network: keras.Model, image: Any) -> Floats:
+def _predict(network: keras.Model, *inputs: Any) -> Floats:
     # A graph frees what it has used: it takes a quarter of the memory. XLA, which Keras chooses
     # on a GPU, would compile again for every image size.
     network.jit_compile = False
-    return np.asarray(network.predict_on_batch(image[None])[0])
+    batch = [one[None] for one in inputs]
+    return np.asarray(network.predict_on_batch(batch if len(batch) > 1 else batch[0])[0])
 
 
 def _levels(sr: Floats) -> Image:

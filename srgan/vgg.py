@@ -33,7 +33,7 @@ class FeatureExtractor:
         Raises:
             ValueError: Naming an array that is missing or has a wrong shape.
         """
-        check_weights(weights, name)
+        check_weights(weights, weight_shapes(name), name)
         vgg19 = keras.applications.VGG19(
             include_top=False, weights=None, input_shape=(None, None, 3)
         )

@@ -35,9 +35,9 @@ def weight_shapes(name: VggName) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_weights(weights: Weights, name: VggName) -> None:
-    """Raises ValueError naming the first array that an extractor lacks or cannot use."""
-    for key, shape in weight_shapes(name).items():
+def check_weights(weights: Weights, shapes: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Raises ValueError naming the first array that the loss `name` lacks or cannot use."""
+    for key, shape in shapes.items():
         if key not in weights:
             raise ValueError(f"lacks {key}, which {name} needs")
         if weights[key].shape != shape:

@@ -1,20 +1,21 @@
-"""Where VGG19's weights come from, and the copy that a run keeps for its workers.
+"""Where VGG19's and LPIPS's weights come from, and the copies that a run keeps for its workers.
 
 The driver calls this, so nothing here builds a layer: Keras would initialise every GPU.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_file
-from srgan import KERAS_FOLDER
-from srgan.config import VggName
-from srgan.run_layout import VGG_KEY
-from srgan.vgg_layers import Weights, check_weights, weight_shapes
+from srgan import KERAS_FOLDER, lpips_layers, vgg_layers
+from srgan.config import Config, needed_extractors
+from srgan.run_layout import LPIPS_KEY, VGG_KEY
+from srgan.vgg_layers import Weights, check_weights
 
 IMAGENET = "imagenet"
 
@@ -25,50 +26,59 @@ _URL = (
 )
 _MD5 = "253f8cb515780f3b799900260a226db6"
 
-_FIX = "pass a .npz or .h5 file with Keras's VGG19 weights as vgg_weights"
+_VGG_FIX = "pass a .npz or .h5 file with Keras's VGG19 weights as vgg_weights"
+_LPIPS_FIX = "pass a .npz file with LPIPS's VGG16 weights as lpips_weights, see docs/train.md"
 
 
-def provide_vgg_weights(source: str, names: list[VggName], run: Storage) -> None:
-    """Puts the arrays that a run needs into RUN, once. Other nodes and later resumes read them.
-
-    Args:
-        source: `imagenet`, or a file or URI.
-        names: The extractors that the run needs.
-        run: RUN.
+def provide_weights(config: Config, run: Storage) -> None:
+    """Puts the arrays that a run's losses need into RUN, once. Workers and resumes read them.
 
     Raises:
-        UserError: If the source is missing, damaged or lacks an array.
+        UserError: If a source is missing, damaged or lacks an array.
     """
-    if not names or run.size(VGG_KEY) is not None:
-        return
-    weights = _read(source)
-    needed: dict[str, Any] = {}
-    for name in names:
-        try:
-            check_weights(weights, name)
-        except ValueError as error:
-            raise UserError(f"{source}: {error}; {_FIX}") from error
-        needed |= {key: weights[key] for key in weight_shapes(name)}
+    names = needed_extractors(config)
+    if names and run.size(VGG_KEY) is None:
+        shapes = {str(name): vgg_layers.weight_shapes(name) for name in names}
+        source = _download() if config.vgg_weights == IMAGENET else config.vgg_weights
+        run.write(VGG_KEY, _needed_arrays(source, shapes, _VGG_FIX))
+    if config.needs_lpips and run.size(LPIPS_KEY) is None:
+        assert config.lpips_weights is not None  # the driver has checked that
+        shapes = {"lpips": lpips_layers.weight_shapes("VGG16")}
+        run.write(LPIPS_KEY, _needed_arrays(config.lpips_weights, shapes, _LPIPS_FIX))
+
+
+def read_vgg_weights(run: Storage, key: str = VGG_KEY) -> Weights:
+    """Reads one of RUN's copies: float32 arrays by name."""
+    return _from_npz(run.read(key))
+
+
+def _needed_arrays(
+    source: str, shapes: Mapping[str, Mapping[str, tuple[int, ...]]], fix: str
+) -> bytes:
+    """A .npz file of the arrays of these shapes, given by the loss that needs them and by name."""
+    try:
+        weights = _read(source)
+        for name, one in shapes.items():
+            check_weights(weights, one, name)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}; {fix}") from error
+    needed: dict[str, Any] = {key: weights[key] for one in shapes.values() for key in one}
     buffer = io.BytesIO()
     np.savez(buffer, **needed)
-    run.write(VGG_KEY, buffer.getvalue())
-
-
-def read_vgg_weights(run: Storage) -> Weights:
-    """Reads RUN's copy: float32 arrays under the names of `vgg.weight_shapes`."""
-    return _from_npz(run.read(VGG_KEY))
+    return buffer.getvalue()
 
 
 def _read(source: str) -> Weights:
-    storage, name = open_file(_download() if source == IMAGENET else source)
+    """All arrays of a source; raises ValueError where it cannot be read."""
+    storage, name = open_file(source)
     try:
         data = storage.read(name)
     except OSError as error:
-        raise UserError(f"{source}: does not read: {error.strerror}; {_FIX}") from error
+        raise ValueError(f"does not read: {error.strerror}") from error
     try:
         return _from_npz(data) if name.endswith(".npz") else _from_h5(data)
-    except (ValueError, OSError, KeyError) as error:
-        raise UserError(f"{source}: is no file of weights ({error}); {_FIX}") from error
+    except (ValueError, OSError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise ValueError(f"is no file of weights ({error})") from error
 
 
 def _from_npz(data: bytes) -> Weights:
@@ -107,6 +117,6 @@ def _download() -> str:
     except Exception as error:  # Keras raises a plain Exception where there is no network
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"vgg_weights {IMAGENET}: Keras could not download them ({reason}); {_FIX}"
+            f"vgg_weights {IMAGENET}: Keras could not download them ({reason}); {_VGG_FIX}"
         ) from error
     return path

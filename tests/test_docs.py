@@ -163,14 +163,23 @@ def test_the_runbook_quotes_messages_of_the_code():
             assert part.strip(" :;(),") in sources, message
 
 
+DEMO_METHODS = {
+    "nearest": "nearest",
+    "bicubic": "bicubic",
+    "srresnet": "SRResNet",
+    "srgan": "SRGAN",
+}
+
+
 def figures():
     demo, prepare, loader, evaluate, baselines = (
         json.loads(read(f"benchmarks/results/{name}.json"))
         for name in ("demo", "prepare", "loader", "evaluate", "baselines")
     )
-    for key, title in (("psnr_rgb", "RGB"), ("psnr_y", "Y")):
-        nearest, bicubic, srgan = (one[key] for one in demo["table"].values())
-        yield "README.md", f"| {title} | {nearest:.2f} | {bicubic:.2f} | **{srgan:.2f}** | inf |"
+    for method, title in DEMO_METHODS.items():
+        one = demo["table"][method]
+        numbers = f"{one['psnr_rgb']:.2f} | {one['psnr_y']:.2f} | {one['ssim_y']:.4f}"
+        yield "README.md", f"| {title} | {numbers} | {one['lpips']:.4f} | {one['grid']:.2f} |"
     yield "README.md", f"{demo['demo_seconds']} s after the set-up"
     yield "README.md", f"{demo['training_seconds']} s were"
     for name in ("Set5", "Set14"):
@@ -190,6 +199,41 @@ def figures():
     yield "docs/evaluate.md", f"{evaluate['large_image_peak_megabytes'] / 1000:.1f} GB"
 
 
-@pytest.mark.parametrize(("page", "figure"), figures())
+def figures_of_recipes():
+    """What was measured while the recipe was looked for."""
+    page, result = "docs/recipes.md", json.loads(read("benchmarks/results/recipes.json"))
+
+    def pair(values, digits):
+        return " → ".join(f"{value:.{digits}f}" for value in values) or "–"
+
+    for one in result["options"]:
+        seeds = f", {one['seeds']} seeds" if "seeds" in one else ""
+        cells = [one["option"], one["against"], one["on"] + seeds, pair(one["psnr"], 2)]
+        cells += [pair(one["lpips"], 3), pair(one.get("grid", []), 2), one["kept"]]
+        yield page, f"| {' | '.join(cells)} |"
+    phases = result["recipe"]
+    for one in (phases["pretrain"], phases["gan"]):
+        cells = [
+            f"{one[name]['psnr_y']:.2f} | {one[name]['lpips']:.3f} | {one[name]['grid']:.2f}"
+            for name in ("Set5", "Set14")
+        ]
+        yield page, f" steps | {' | '.join(cells)} |"
+        yield "configs/recommended.yaml", f"{one['Set5']['psnr_y']:.2f} dB"
+    for title, name in (("HR", "d_hr"), ("SR", "d_sr")):
+        low, high = phases["gan"][name]
+        yield page, f"D({title}) from {low:.2f} to {high:.2f}"
+    bicubic = [f"{one['psnr_y']:.2f} | {one['lpips']:.3f}" for one in result["bicubic"].values()]
+    yield page, f"| bicubic | {' | | '.join(bicubic)} | |"
+    for name, times in result["step_milliseconds"].items():
+        if name != "about":
+            yield page, f"{times['direct']} ms in place of {times['stages']} ms"
+    lpips = result["lpips_step_milliseconds"]
+    yield page, f"{lpips['mixed_bfloat16']} ms of a core in place of {lpips['float32']} ms"
+    yield page, f"LPIPS {result['samples_bicubic_lpips']}"
+    before, after = result["demo_grid_with_drop"].values()
+    yield page, f"from {before} to {after}"
+
+
+@pytest.mark.parametrize(("page", "figure"), [*figures(), *figures_of_recipes()])
 def test_figures_come_from_the_benchmarks(page, figure):
     assert figure in read(page)

@@ -3,17 +3,19 @@
 import logging
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_pipeline.platform.errors import JobFailedError, UserError, differences
-from data_pipeline.platform.storage import open_storage
+from data_pipeline.platform.storage import Storage, open_storage
 from srgan.evaluation.alerts import Limits
 from srgan.evaluation.benchmark import Benchmark
+from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.nightly import judge, tell_alerts
-from srgan.evaluation.results import RunEvaluation, write_comparison, write_results
+from srgan.evaluation.results import COMPARE, RunEvaluation, write_comparison, write_results
 from srgan.evaluation.run_reader import TrainingRun, find_generators, open_run
-from srgan.evaluation.score_files import BASELINES, read_score_files
+from srgan.evaluation.score_files import BASELINES, ScoreFile, read_score_files
 from srgan.evaluation.score_jobs import score_missing
+from srgan.evaluation.table import PROTOCOL_TITLE
 
 _log = logging.getLogger(__name__)
 
@@ -23,12 +25,12 @@ class EvaluationSummary(NamedTuple):
 
     Attributes:
         uri: Where the results are.
-        table: The tables in Markdown.
+        tables: What psnr.md holds before the protocol: verdicts, tables, notes.
         alerts: A line for every limit that is broken and was not told before of this generator.
     """
 
     uri: str
-    table: str
+    tables: str
     alerts: list[str]
 
 
@@ -89,15 +91,20 @@ def evaluate(
     if problem:
         raise problem
     if not compare:
-        return EvaluationSummary(first.out.uri, first.out.read("psnr.md").decode(), alerts)
+        return _summary(first.out, "", alerts)
     evaluated = [first]
     for one in evaluations[1:]:
         another, problem = _evaluate_one(benchmark, one, epochs)
         if problem:
             raise problem
         evaluated.append(another)
-    table = write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
-    return EvaluationSummary(f"{first.out.uri}/compare", table, alerts)
+    write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
+    return _summary(first.out, COMPARE, alerts)
+
+
+def _summary(out: Storage, prefix: str, alerts: list[str]) -> EvaluationSummary:
+    tables, _, _ = out.read(f"{prefix}psnr.md").decode().partition(f"\n{PROTOCOL_TITLE}\n")
+    return EvaluationSummary(f"{out.uri}/{prefix}".rstrip("/"), tables, alerts)
 
 
 def _open_evaluation(
@@ -169,15 +176,12 @@ def _evaluate_one(
     }
     out.delete_partial()  # of an evaluation that was killed
     stored = read_score_files(out)
-    for file in stored.values():
-        if file.protocol != protocol:
-            changed = "; ".join(differences(file.protocol, protocol))
-            raise UserError(
-                f"{out.uri}: was made by another protocol ({changed}); delete it, or choose "
-                "another --out"
-            )
+    outdated = _outdated(out, stored, protocol)
     new = []
     for one in evaluation.generators.values():
+        if one.name in outdated:
+            new.append(one)
+            continue
         if epochs and one.epoch not in (None, *epochs):
             continue
         if one.name not in stored:
@@ -188,7 +192,7 @@ def _evaluate_one(
     if run and not any(one.epoch for one in evaluation.generators.values()):
         _log.info("%s: no epoch of its last phase is finished yet", run.storage.uri)
     problem: UserError | JobFailedError | None = None
-    has_baselines = BASELINES in stored
+    has_baselines = BASELINES in stored and BASELINES not in outdated
     if new or not has_baselines:
         try:
             score_missing(benchmark, run, out, protocol, new, with_baselines=not has_baselines)
@@ -199,6 +203,37 @@ def _evaluate_one(
     else:
         _log.info("%s: already complete, nothing to score", out.uri)
     return write_results(evaluation, benchmark, protocol), problem
+
+
+def _outdated(out: Storage, stored: dict[str, ScoreFile], protocol: dict[str, Any]) -> set[str]:
+    """The score files of a version with other measures: they are made again.
+
+    Raises:
+        UserError: If a score file differs in more: it is of other images or of another run.
+    """
+    outdated, changed = set(), set()
+    for name, file in stored.items():
+        keys = {
+            key
+            for key in file.protocol.keys() | protocol.keys()
+            if file.protocol.get(key) != protocol.get(key)
+        }
+        if keys - {measure.title for measure in MEASURES}:
+            raise UserError(
+                f"{out.uri}: was made by another protocol "
+                f"({'; '.join(differences(file.protocol, protocol))}); delete it, or choose "
+                "another --out"
+            )
+        if keys:
+            outdated.add(name)
+            changed |= keys
+    if outdated:
+        _log.info(
+            "%s: was made by a version with other measures (%s): scored again",
+            out.uri,
+            ", ".join(sorted(changed)),
+        )
+    return outdated
 
 
 def _with_distinct_names(evaluations: Sequence[RunEvaluation]) -> list[RunEvaluation]:

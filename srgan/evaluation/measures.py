@@ -9,11 +9,11 @@ class Measure(NamedTuple):
     Attributes:
         key: Its name in files and arguments.
         title: Its name for people.
-        unit: "dB", or "" for a number without unit.
+        unit: As "dB", or "" for a number without unit.
         digits: Decimals for people.
         higher_is_better: False if lower is better.
         meaning: Its line of the protocol. It is stored with the scores: another text makes stored
-            scores another protocol's, and they are refused.
+            scores outdated, and they are made again.
     """
 
     key: str
@@ -35,6 +35,9 @@ MEASURES = (
     Measure("ssim_rgb", "SSIM RGB", "", 4, True, "11x11 Gaussian, sigma 1.5, whole windows"),
     Measure("ssim_y", "SSIM Y", "", 4, True, "the same over luma"),
     Measure(
+        "lpips", "LPIPS", "", 4, False, "AlexNet, v0.1; the border is cut; a grey image as RGB"
+    ),
+    Measure(
         "lr_psnr",
         "LR PSNR",
         "dB",
@@ -42,11 +45,32 @@ MEASURES = (
         True,
         "PSNR between the bicubic-downscaled image and LR, 2 LR px cut: low when colours shift",
     ),
+    Measure(
+        "grid",
+        "Grid",
+        "",
+        2,
+        False,
+        "1 + energy of a grid that HR lacks, over HR's at its periods (x4: 4 and 2 px); of luma",
+    ),
     Measure("vgg22", "VGG22", "", 3, False, _FEATURES.format("block2_conv2")),
     Measure("vgg54", "VGG54", "", 4, False, _FEATURES.format("block5_conv4")),
-    Measure("lpips", "LPIPS", "", 4, False, "AlexNet, by pyiqa, where it is installed"),
     Measure("niqe", "NIQE", "", 2, False, "no reference, by pyiqa, where it is installed"),
+    Measure("parameters", "Parameters", "M", 2, False, "of the generator, in millions"),
+    Measure(
+        "gflops",
+        "GFLOPs",
+        "per MP",
+        1,
+        False,
+        "of the generator's convolutions for a megapixel of SR, two for each multiplication",
+    ),
 )
 
 Values = dict[str, float]
 """Measures of an image, or means of a method, by key; what was not measured is missing."""
+
+
+def taken(**values: float | None) -> Values:
+    """The measures by key, without those that are None: they cannot be taken of an image."""
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Measures by networks: distances of VGG features, and LPIPS and NIQE where pyiqa is installed.
+"""Measures by networks: VGG features, LPIPS, and NIQE where pyiqa is installed.
 
 A measure that cannot be made is left out of the values; it never becomes a number.
 """
@@ -6,14 +6,14 @@ A measure that cannot be made is left out of the values; it never becomes a numb
 import logging
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_pipeline.images import Image, as_rgb
 from data_pipeline.platform.storage import open_storage
 from srgan.config import VggName
-from srgan.evaluation.measures import Values
+from srgan.evaluation.measures import Values, taken
 
 if TYPE_CHECKING:
     from srgan.vgg import FeatureExtractor
@@ -61,47 +61,48 @@ def vgg_distances(hr: Image, image: Image, extractors: "Mapping[str, FeatureExtr
     }
 
 
-def iqa_values(hr: Image, image: Image) -> Values:
-    """LPIPS (Zhang et al. 2018, AlexNet) and NIQE (Mittal et al. 2013) by pyiqa.
+def lpips_value(hr: Image, image: Image, *, border: int) -> Values:
+    """`lpips` of an image and its HR; nothing if they are too small for it.
 
     Args:
-        hr: uint8 [H, W, 1 or 3].
+        hr: uint8 [H, W, 1 or 3]. Grey is measured as RGB.
         image: uint8, of the same shape.
-
-    Returns:
-        `lpips` and `niqe`. Both are missing where pyiqa is not installed, each where its weights
-        cannot be downloaded, and NIQE for an image that is too small for it.
+        border: Pixels to cut from every side, as for PSNR.
     """
-    values = {}
-    lpips, niqe = _metric("lpips"), _metric("niqe")
-    if lpips:
-        values["lpips"] = lpips(image, hr)
-    if niqe and min(hr.shape[:2]) >= _NIQE_SIDE:
-        values["niqe"] = niqe(image)
-    return values
+    from srgan.lpips import alexnet_lpips
+
+    inner = slice(border, -border)
+    return taken(lpips=alexnet_lpips(*(as_rgb(one[inner, inner]) for one in (hr, image))))
+
+
+def niqe_value(image: Image) -> Values:
+    """`niqe` (Mittal et al. 2013) of an image uint8 [H, W, 1 or 3], by pyiqa.
+
+    Nothing where pyiqa is not installed, its weights cannot be downloaded, or the image is too
+    small for it.
+    """
+    metric = _niqe()
+    return {"niqe": metric(image)} if metric and min(image.shape[:2]) >= _NIQE_SIDE else {}
 
 
 @cache
-def _metric(name: str) -> Callable[..., float] | None:
-    """A metric of uint8 images; None if it cannot be used, with a line in the log for weights."""
+def _niqe() -> Callable[[Image], float] | None:
+    """NIQE of uint8 images; None if it cannot be used, with a line in the log for its weights."""
     try:
         import pyiqa
         import torch
     except ImportError:
         return None
     try:
-        metric = pyiqa.create_metric(name, device="cpu")
+        metric = pyiqa.create_metric("niqe", device="cpu")
     except OSError as error:  # pyiqa downloads the weights when they are first used
-        _log.warning("%s: left out, its weights cannot be had: %s", name, error)
+        _log.warning("niqe: left out, its weights cannot be had: %s", error)
         return None
 
-    def tensor(image: Image) -> Any:
+    def measure(image: Image) -> float:
         values = as_rgb(image).transpose(2, 0, 1)[None].astype(np.float32) / 255
-        return torch.from_numpy(values)
-
-    def measure(*images: Image) -> float:
         with torch.no_grad():
-            return float(metric(*map(tensor, images)))
+            return float(metric(torch.from_numpy(values)))
 
     return measure
 

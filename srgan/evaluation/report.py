@@ -16,12 +16,14 @@ from srgan.evaluation.table import (
     ABSENT,
     BICUBIC,
     EPOCH_COLUMNS,
+    HR,
     SRGAN,
     TableRun,
     cell,
     column_titles,
     epoch_rows,
     epochs_of,
+    measures_of,
 )
 from srgan.evaluation.verdict import verdict
 
@@ -125,7 +127,8 @@ def report_html(
         del titles[SRGAN]
     best = {measure.key: _best(runs, measure) for measure in MEASURES}
     tables = [(measure, _epoch_groups(runs, measure, titles, best)) for measure in _EPOCH_TABLES]
-    groups = [_Group(run.name, _method_rows(run, best)) for run in runs]
+    measures, lacking = measures_of(runs)
+    groups = [_Group(run.name, _method_rows(run, measures, best)) for run in runs]
     shown = [row for _, parts in (*tables, ("", groups)) for part in parts for row in part.rows]
     environment = Environment(
         loader=PackageLoader("srgan", "evaluation"),
@@ -144,7 +147,8 @@ def report_html(
         has_generator=has_generator,
         titles=titles,
         tables=tables,
-        measures=MEASURES,
+        measures=measures,
+        lacking=[measure.title for measure in lacking],
         groups=groups,
         has_absent=any(value.text == ABSENT for row in shown for value in row.cells),
         has_best=any(value.is_best for row in shown for value in row.cells),
@@ -188,14 +192,16 @@ def _epoch_groups(
     ]
 
 
-def _method_rows(run: TableRun, best: Mapping[str, _Best | None]) -> list[_Row]:
-    """A run's rows, one per method and epoch, with every measure."""
+def _method_rows(
+    run: TableRun, measures: Sequence[Measure], best: Mapping[str, _Best | None]
+) -> list[_Row]:
+    """A run's rows, one per method and epoch."""
     return [
         _Row(
             run.title(method) + ("" if epoch is None else f", epoch {epoch}"),
             [
                 _cell(values, measure, best[measure.key] if method == SRGAN else None)
-                for measure in MEASURES
+                for measure in measures
             ],
         )
         for (method, epoch), values in run.means.items()
@@ -203,12 +209,17 @@ def _method_rows(run: TableRun, best: Mapping[str, _Best | None]) -> list[_Row]:
 
 
 def _best(runs: Sequence[TableRun], measure: Measure) -> _Best | None:
-    """The best value of all epochs; None if fewer than two values differ, or bicubic has none."""
+    """The best value of all epochs.
+
+    None if fewer than two values differ, bicubic has none, or bicubic has HR's, as of a grid.
+    """
     rows = [values for run in runs for key, values in run.means.items() if key[0] == SRGAN]
     finite = [row for row in rows if math.isfinite(row.get(measure.key, math.nan))]
     bicubic = [run.means.get((BICUBIC, None), {}).get(measure.key, math.nan) for run in runs]
     level = next(filter(math.isfinite, bicubic), None)
     if level is None or len({cell(row, measure) for row in finite}) < 2:
+        return None
+    if cell({measure.key: level}, measure) == cell(runs[0].means.get((HR, None)), measure):
         return None
     sign = 1 if measure.higher_is_better else -1
     text = cell(max(finite, key=lambda row: sign * row[measure.key]), measure)

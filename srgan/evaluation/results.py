@@ -45,7 +45,7 @@ from srgan.evaluation.table import (
 from srgan.evaluation.verdict import verdict
 from srgan.metrics_log import read_metrics
 
-_COMPARE = "compare/"
+COMPARE = "compare/"
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ def on_same_images(evaluations: Sequence[RunEvaluation]) -> list[RunEvaluation]:
 
 
 def _left_out(evaluations: Sequence[RunEvaluation]) -> LeftOut:
-    return images_left_out(score for one in evaluations for score in _scores(one))
+    return images_left_out(*map(_scores, evaluations))
 
 
 def _scores(evaluation: RunEvaluation) -> list[ImageScore]:
@@ -144,8 +144,8 @@ def _scores(evaluation: RunEvaluation) -> list[ImageScore]:
 
 def write_comparison(
     evaluations: Sequence[RunEvaluation], benchmark: Benchmark, protocol: dict[str, Any]
-) -> str:
-    """Writes the tables and the report of several runs; returns the tables in Markdown.
+) -> None:
+    """Writes the tables and the report of several runs.
 
     Distances of VGG features are left out if the runs' VGG weights differ.
     """
@@ -153,8 +153,7 @@ def write_comparison(
     weights = {one.run.vgg_sha256 for one in evaluations if one.run}
     if len(weights - {"none"}) > 1:
         evaluations = [one._replace(means=_without_vgg(one.means)) for one in evaluations]
-    _write_tables_and_report(_COMPARE, evaluations, benchmark, protocol)
-    return evaluations[0].out.read(f"{_COMPARE}psnr.md").decode()
+    _write_tables_and_report(COMPARE, evaluations, benchmark, protocol)
 
 
 def _without_vgg(means: Means) -> Means:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, read_many
-from srgan.evaluation.measures import MEASURES
+from srgan.evaluation.measures import MEASURES, taken
 from srgan.evaluation.table import ImageScore
 
 SCORES = "scores/"
@@ -86,7 +86,7 @@ def _to_parquet(scores: list[ImageScore], metadata: dict[bytes, str]) -> bytes:
     ]
     buffer = io.BytesIO()
     table = pa.Table.from_pylist(rows, _SCHEMA.with_metadata(metadata))
-    pq.write_table(table, buffer, write_page_checksum=True)
+    pq.write_table(table, buffer, write_page_checksum=True, write_statistics=False)
     return buffer.getvalue()
 
 
@@ -97,17 +97,16 @@ def _parse(out: Storage, key: str, data: bytes) -> ScoreFile:
         protocol = json.loads(metadata[_PROTOCOL])
         generator_sha256 = metadata[_GENERATOR].decode()
         scored = metadata.get(_SCORED, b"").decode()
-        rows = stored.cast(_SCHEMA).to_pylist()
+        # A file of an older version may lack measures, which its protocol lacks too.
+        optional = {measure.key for measure in MEASURES if measure.title not in protocol}
+        absent = optional - set(stored.column_names)
+        fields = [field for field in _SCHEMA if field.name not in absent]
+        rows = stored.select([field.name for field in fields]).cast(pa.schema(fields)).to_pylist()
+        scores = [
+            ImageScore(row.pop("epoch"), row.pop("method"), row.pop("image"), taken(**row))
+            for row in rows
+        ]
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{out.uri}/{key}: is damaged; delete it to score again") from error
-    scores = [
-        ImageScore(
-            row.pop("epoch"),
-            row.pop("method"),
-            row.pop("image"),
-            {name: value for name, value in row.items() if value is not None},
-        )
-        for row in rows
-    ]
     name = key.removeprefix(SCORES).removesuffix(".parquet")
     return ScoreFile(name, protocol, generator_sha256, scores, scored)

@@ -67,8 +67,9 @@ def score_missing(
     """
     with ray_session():
         if with_baselines:
-            has_network = run and run.extractors  # VGG
-            task = ScoreTask(benchmark, run, None, out, False, _cpus() if has_network else 1)
+            # As many cores as for a generator: its tasks get the same processes, and TensorFlow
+            # keeps the threads that it began with.
+            task = ScoreTask(benchmark, run, None, out, False, _cpus())
             _score(task, [None], protocol, as_task(score_image, cpus=task.cpus))
         if generators:
             task = ScoreTask(benchmark, run, None, out, False, 1)

@@ -22,8 +22,9 @@ from srgan.evaluation.benchmark import (
     upscale_pair,
 )
 from srgan.evaluation.comparison import detail_panels, labelled_row
-from srgan.evaluation.measures import Values
-from srgan.evaluation.perceptual import iqa_values, run_extractors, vgg_distances
+from srgan.evaluation.grid import grid
+from srgan.evaluation.measures import Values, taken
+from srgan.evaluation.perceptual import lpips_value, niqe_value, run_extractors, vgg_distances
 from srgan.evaluation.run_reader import GeneratorFile, TrainingRun
 from srgan.evaluation.table import HR, ImageScore, method_title
 from srgan.run_layout import CONFIG_KEY
@@ -54,13 +55,15 @@ class ScoreTask(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What the baselines or a generator make of a pair: images and their VGG distances, by method.
+    """What the baselines or a generator make of a pair, by method. HR is one of the baselines.
 
-    HR is an image of the baselines.
+    Attributes:
+        images: uint8, of HR's shape.
+        values: The measures by networks, and of the generator itself.
     """
 
     images: dict[str, Image]
-    distances: dict[str, Values]
+    values: dict[str, Values]
 
 
 class ScoredImage(NamedTuple):
@@ -102,21 +105,26 @@ class GpuMaker:
 
 
 def make(task: ScoreTask, pair: Pair) -> Made:
-    """All that needs a network: SR of the generator, and VGG distances.
+    """All that needs a network: SR of the generator and its size, LPIPS and VGG distances.
 
     Raises:
         UserError: If the generator cannot be used.
     """
+    size: Values = {}
     if network := _network_of(task):
         assert task.generator
         images = {task.generator.method: upscale_pair(network, pair)}
+        size = _size(network, pair.scale)
     else:
         images = baselines(pair, task.benchmark.kernel) | {HR: pair.hr}
     extractors = run_extractors(task.run.storage.uri, task.run.extractors) if task.run else {}
-    distances = {
-        method: vgg_distances(pair.hr, image, extractors) for method, image in images.items()
+    values = {
+        method: lpips_value(pair.hr, image, border=pair.scale)
+        | vgg_distances(pair.hr, image, extractors)
+        | size
+        for method, image in images.items()
     }
-    return Made(images, distances)
+    return Made(images, values)
 
 
 def score_made(task: ScoreTask, pair: Pair, made: Made) -> ScoredImage:
@@ -131,8 +139,9 @@ def score_made(task: ScoreTask, pair: Pair, made: Made) -> ScoredImage:
         values = {
             **score_pair(pair, image)._asdict(),
             "lr_psnr": lr_psnr(image, pair.lr, pair.scale, kernel),
-            **made.distances[method],
-            **iqa_values(pair.hr, image),
+            **taken(grid=grid(pair.hr, image, scale=pair.scale)),
+            **made.values[method],
+            **niqe_value(image),
         }
         epoch = generator.epoch if generator else None
         scores.append(ImageScore(epoch, method, pair.name, values))
@@ -170,6 +179,15 @@ def _network(settings: GeneratorConfig, scale: int) -> "keras.Model":
     from srgan.networks import generator
 
     return generator(scale=scale, **settings.model_dump())
+
+
+@lru_cache(maxsize=1)
+def _size(network: "keras.Model", scale: int) -> Values:
+    """A generator's parameters and FLOPs."""
+    from srgan.flops import upscaling_gflops
+
+    gflops = upscaling_gflops(network, scale)
+    return {"parameters": network.count_params() / 1e6, "gflops": gflops}
 
 
 @lru_cache(maxsize=1)

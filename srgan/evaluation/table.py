@@ -18,11 +18,14 @@ ABSENT = "–"
 
 _ALL = tuple(measure.key for measure in MEASURES)
 _CORE = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y")
-_SHOWN = ("psnr_rgb", "psnr_y", "ssim_y")
+_SHOWN = ("psnr_rgb", "psnr_y", "ssim_y", "lpips")
 _SHOWN_NAMES = 3
 
 EPOCH_COLUMNS = (NEAREST, BICUBIC, SRGAN, HR)
 """The methods of a table by epoch."""
+
+PROTOCOL_TITLE = "Protocol:"
+"""The line of psnr.md that ends what people read first."""
 
 
 class ImageScore(NamedTuple):
@@ -73,25 +76,31 @@ def method_title(method: str, *, is_gan: bool) -> str:
     return TITLES[SRRESNET if method == SRGAN and not is_gan else method]
 
 
-def images_left_out(scores: Iterable[ImageScore]) -> LeftOut:
-    """The images on which a measure is not finite by every method of a table.
+def images_left_out(*tables: Iterable[ImageScore]) -> LeftOut:
+    """The images on which a measure is not finite by every method of these tables that takes it.
 
-    A method that reproduces an image, for example a black one, has an infinite PSNR there. Without
-    this image all methods are compared on the same images. HR's own PSNR may be infinite.
+    A method that reproduces an image, for example a black one, has an infinite PSNR there, and some
+    images are too small for some measures. Without these images all methods are compared on the
+    same ones. HR's own PSNR may be infinite. A method that lacks a measure on every image of a
+    table leaves out none.
     """
     found: dict[str, set[str]] = {}
-    for row in scores:
-        for key, value in row.values.items():
-            if not (math.isfinite(value) or (row.method == HR and value == math.inf)):
-                found.setdefault(key, set()).add(row.image)
+    for table in map(list, tables):
+        is_taken = {(row.method, row.epoch, key) for row in table for key in row.values}
+        for row in table:
+            for key in _ALL:
+                value = row.values.get(key, math.nan)
+                is_fine = math.isfinite(value) or (row.method == HR and value == math.inf)
+                if not is_fine and (row.method, row.epoch, key) in is_taken:
+                    found.setdefault(key, set()).add(row.image)
     return {key: tuple(sorted(images)) for key, images in found.items()}
 
 
 def mean_values(scores: Iterable[ImageScore], left_out: LeftOut) -> Means:
     """Means over the images that are not left out.
 
-    They are finite, but for HR's, which may be `inf`. A measure is missing if an image lacks it, or
-    if no image is left.
+    They are finite, but for HR's, which may be `inf`. A measure is missing if no image is left that
+    has it.
 
     Args:
         scores: Of the methods of a table, or of some of them.
@@ -107,12 +116,11 @@ def _means(rows: Sequence[ImageScore], left_out: LeftOut) -> Values:
     """One method's means."""
     means = {}
     for key in _ALL:
-        if all(key in row.values for row in rows):
-            skipped = set(left_out.get(key, ()))
-            kept = [row.values[key] for row in rows if row.image not in skipped]
-            hr = [row.values[key] for row in rows if row.method == HR]
-            if kept or math.inf in hr:
-                means[key] = float(np.mean(kept or [math.inf]))
+        skipped = set(left_out.get(key, ()))
+        having = [row for row in rows if key in row.values]
+        kept = [row.values[key] for row in having if row.image not in skipped]
+        if kept or any(row.method == HR and row.values[key] == math.inf for row in having):
+            means[key] = float(np.mean(kept or [math.inf]))
     return means
 
 
@@ -165,6 +173,15 @@ def column_titles(runs: Sequence[TableRun]) -> list[str]:
     generators = {run.title(SRGAN) for run in runs}
     titles = TITLES | {SRGAN: generators.pop() if len(generators) == 1 else "SR"}
     return [titles[method] for method in EPOCH_COLUMNS]
+
+
+def measures_of(runs: Sequence[TableRun]) -> tuple[list[Measure], list[Measure]]:
+    """The measures that some method of the runs has, and those that none has."""
+    found = {key for run in runs for values in run.means.values() for key in values}
+    has, lacks = (
+        [one for one in MEASURES if (one.key in found) is is_in] for is_in in (True, False)
+    )
+    return has, lacks
 
 
 def cell(values: Values | None, measure: Measure) -> str:
@@ -220,7 +237,8 @@ def psnr_markdown(
         generators: The sha256 of each generator by its name.
     """
     lines = [line for verdict in verdicts for line in (verdict, "")]
-    for measure in MEASURES:
+    measures, lacking = measures_of(runs)
+    for measure in measures:
         if measure.key in _SHOWN:
             unit = f" in {measure.unit}" if measure.unit else ""
             rows = [
@@ -235,14 +253,17 @@ def psnr_markdown(
             run.name,
             run.title(method),
             _text(epoch),
-            *(cell(values, measure) for measure in MEASURES),
+            *(cell(values, measure) for measure in measures),
         ]
         for run in runs
         for (method, epoch), values in run.means.items()
     ]
-    header = ["method", "epoch", *(measure.title for measure in MEASURES)]
+    header = ["method", "epoch", *(measure.title for measure in measures)]
     lines += ["All measures:", "", *_markdown(header, rows, runs), ""]
+    if lacking:
+        lines.append(f"Not measured: {', '.join(measure.title for measure in lacking)}  ")
     lines += [f"{note}  " for note in notes]
+    lines += ["", PROTOCOL_TITLE, ""]
     lines += [f"{key}: {value}  " for key, value in protocol.items()]
     lines += [f"generator {key}: sha256 {value}  " for key, value in generators.items()]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,17 @@ _PERCEPTUAL = ("lpips", "vgg54", "vgg22")  # the first one that was taken is tol
 _USUAL_LOSS = 1.0
 """In dB. Published GANs at x4 stay within it: SRGAN has 25.16 dB on BSD100, bicubic 25.96."""
 
+_GRID = 1.1
+"""Bicubic and networks without a grid stay below it; a grid of half a level has 1.2."""
+
+_TRAINED_WITH = {
+    "vgg22": "VGG19",
+    "vgg54": "VGG19",
+    "lpips": "VGG16 (LPIPS)",
+    "adversarial": "its discriminator",
+}
+"""The networks of losses, by the loss."""
+
 
 class Verdict(NamedTuple):
     """One run's verdict.
@@ -49,7 +60,8 @@ def verdict(run: TableRun) -> Verdict:
     ]
     is_gan = run.is_gan and bool(epochs)
     meaning = _of_gan(gain, values, bicubic, perceptual) if is_gan else _of_srresnet(gain)
-    return Verdict(_headline(name, gain, values, bicubic), (*details, *meaning))
+    headline = _headline(name, gain, values, bicubic)
+    return Verdict(headline, (*details, *meaning, *_of_grid(values), *_of_networks(run, values)))
 
 
 def _headline(name: str, gain: float | None, values: Values, bicubic: Values) -> str:
@@ -93,14 +105,22 @@ def _of_gan(
         )
     if perceptual is None:
         meaning.append(
-            "No perceptual measure was taken, so no number here says whether it looks better: "
-            "look at the pictures; for LPIPS, install pyiqa, then pass another --out."
+            "No perceptual measure could be taken, so no number here says whether it looks better: "
+            "look at the pictures."
         )
     else:
         is_nearer = (_gain(values, bicubic, perceptual) or 0) > 0
         do = "look" if is_nearer else "do not look"
         meaning.append(f"By {perceptual.title} its images {do} more like HR than bicubic's.")
     return meaning
+
+
+def _of_grid(values: Values) -> Sequence[str]:
+    """A warning of a grid."""
+    found = cell(values, _MEASURE["grid"])
+    if "grid" not in values or float(found) <= _GRID:  # as it is shown
+        return ()
+    return (f"Grid is {found}, above {_GRID:g}: look for a pattern of dots or lines.",)
 
 
 def _of_srresnet(gain: float | None) -> Sequence[str]:
@@ -111,3 +131,18 @@ def _of_srresnet(gain: float | None) -> Sequence[str]:
         "A network that is trained without an adversarial loss usually beats bicubic: perhaps it "
         "has trained too short.",
     )
+
+
+def _of_networks(run: TableRun, values: Values) -> list[str]:
+    """Which networks its losses and its measures are of: one that did both flatters itself."""
+    trained = sorted(
+        {
+            name
+            for key, weight in run.settings.items()
+            if weight and (name := _TRAINED_WITH.get(key.rpartition("losses.")[2]))
+        }
+    )
+    if not run.settings or "lpips" not in values:
+        return []
+    networks = " and ".join(trained) or "no network"
+    return [f"Trained with {networks}; LPIPS measures with AlexNet."]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from srgan.config import Config, VggName
 from srgan.flops import forward_flops, peak_flops, step_flops
+from srgan.lpips_layers import trunk_flops
 from srgan.training.state import Networks
 from srgan.vgg import extractor_flops
 
@@ -37,6 +38,8 @@ def phase_flops(networks: Networks, config: Config, *, scale: int) -> dict[str, 
     side = config.batch.hr_crop
     opponent = networks.discriminator
     names: tuple[VggName, ...] = get_args(VggName)
+    extractors = {"lpips": trunk_flops("VGG16", side)}
+    extractors |= {name: extractor_flops(name, side) for name in names}
     with tf.device("CPU"):  # it builds networks only to read their sizes
         generator = forward_flops(networks.generator, side // scale, side // scale)
         discriminator = forward_flops(opponent, side, side) if opponent else 0
@@ -45,7 +48,7 @@ def phase_flops(networks: Networks, config: Config, *, scale: int) -> dict[str, 
         * step_flops(
             generator=generator,
             discriminator=discriminator if one.losses.adversarial else 0,
-            extractors=[extractor_flops(name, side) for name in names if name in one.losses.active],
+            extractors=[extractors[name] for name in extractors.keys() & one.losses.active],
         )
         for phase, one in config.phases.items()
     }

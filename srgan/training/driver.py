@@ -11,7 +11,7 @@ from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import Manifest, require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_file, open_storage
-from srgan.config import Config, needed_extractors
+from srgan.config import Config
 from srgan.config_file import dump_config, parse_config
 from srgan.config_identity import differing_keys
 from srgan.metrics_log import read_metrics
@@ -20,6 +20,7 @@ from srgan.run_layout import (
     DATASET_KEY,
     GENERATORS,
     INITIAL_KEY,
+    LPIPS_KEY,
     VGG_KEY,
     generator_key,
     phase_generator_key,
@@ -29,7 +30,7 @@ from srgan.training.goodput import recorded_job
 from srgan.training.job_log import copied_log
 from srgan.training.lease import hold_lease
 from srgan.training.phases import Phase, phase_of, plan_phases
-from srgan.vgg_weights import provide_vgg_weights
+from srgan.vgg_weights import provide_weights
 
 if TYPE_CHECKING:
     from srgan.training.requests import TrainingEnd
@@ -82,10 +83,11 @@ def train(
         if position is None and run.list(GENERATORS):
             _log.warning("%s: holds no checkpoint yet: the run begins again at step 0", run.uri)
         if position is None and not read_metrics(run):
-            run.delete(VGG_KEY)  # an earlier attempt may have used other weights
+            for key in (VGG_KEY, LPIPS_KEY):
+                run.delete(key)  # an earlier attempt may have used other weights
         with ray_session():
             scaling = plan_now(config, workers=workers, gpus=gpus)
-            provide_vgg_weights(config.vgg_weights, needed_extractors(config), run)
+            provide_weights(config, run)
             if config.initial_generator and not position:
                 run.write(INITIAL_KEY, _read_initial(config.initial_generator))
             run.write(CONFIG_KEY, dump_config(config).encode())
@@ -190,8 +192,17 @@ def _check_fit(config: Config, manifest: Manifest, data: Storage) -> None:
             f"batch.hr_crop {batch.hr_crop}: is larger than the patches of {data.uri} "
             f"({settings.patch_size}); lower it or prepare larger patches"
         )
-    if config.trains_discriminator and batch.hr_crop < 16:
-        raise UserError(f"batch.hr_crop {batch.hr_crop}: the discriminator needs 16 or more")
+    for needs, name in (
+        (config.trains_discriminator, "the discriminator"),
+        (config.needs_lpips, "losses.lpips"),
+    ):
+        if needs and batch.hr_crop < 16:
+            raise UserError(f"batch.hr_crop {batch.hr_crop}: {name} needs 16 or more")
+    if config.needs_lpips and config.lpips_weights is None:
+        raise UserError(
+            "losses.lpips: needs the weights of LPIPS's VGG16; pass a .npz file as lpips_weights, "
+            "see docs/train.md"
+        )
     if manifest.num_patches < batch.global_batch:
         raise UserError(
             f"batch.global_batch {batch.global_batch}: {data.uri} holds only "

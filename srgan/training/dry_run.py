@@ -11,7 +11,7 @@ from data_pipeline.platform.progress import data_size, duration
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.config import Config
 from srgan.metrics_log import read_metrics
-from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, SAMPLES, VGG_KEY
+from srgan.run_layout import CHECKPOINTS, GENERATORS, INITIAL_KEY, LPIPS_KEY, SAMPLES, VGG_KEY
 from srgan.training.driver import check_run, is_finished, train
 from srgan.training.phases import Phase
 from srgan.training.rehearsal import MOST_STEPS, mean_range
@@ -122,7 +122,11 @@ def _shortened(config: Config, *, begun: Storage | None) -> Config:
         "steps_per_call": 1,
         "failures": config.failures.model_copy(update={"restarts": 0}),
     }
-    for name, key in (("vgg_weights", VGG_KEY), ("initial_generator", INITIAL_KEY)):
+    for name, key in (
+        ("vgg_weights", VGG_KEY),
+        ("lpips_weights", LPIPS_KEY),
+        ("initial_generator", INITIAL_KEY),
+    ):
         if begun and begun.size(key) is not None:
             changes[name] = f"{begun.uri}/{key}"
     return config.model_copy(update=changes)

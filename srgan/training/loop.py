@@ -10,6 +10,7 @@ import tensorflow as tf
 from data_pipeline.loading.dataset import Batches
 from data_pipeline.loading.patch_set import PatchSet
 from srgan.config import Config
+from srgan.network_losses import Loss
 from srgan.training.checkpoint import Checkpoint, Position
 from srgan.training.device_facts import device_peak_flops, peak_memory, phase_flops
 from srgan.training.failures import NonFiniteError
@@ -30,7 +31,6 @@ from srgan.training.step import TrainCall, make_train_call, shown_terms, term_na
 from srgan.training.strategy import steps_per_call, uses_xla
 from srgan.training.totals import EpochTotals, FinishedEpoch, compute_rates
 from srgan.training.training_log import TrainingLog
-from srgan.vgg import FeatureExtractor
 
 
 class Loop:
@@ -41,7 +41,7 @@ class Loop:
         config: Config,
         strategy: tf.distribute.Strategy,
         networks: Networks,
-        extractors: Mapping[str, FeatureExtractor],
+        compare: Mapping[str, Loss],
         *,
         phases: Sequence[Phase],
         batches: Batches,
@@ -58,7 +58,7 @@ class Loop:
         The worker began at `began`, by time.monotonic. A rehearsal ends a phase early.
         """
         self._config, self._strategy = config, strategy
-        self._networks, self._extractors = networks, extractors
+        self._networks, self._compare = networks, compare
         self._phases, self._batches, self._patches = phases, batches, patches
         self._saver, self._pulse = saver, pulse
         self._xla = uses_xla(config, gpus=gpus, replicas=strategy.num_replicas_in_sync)
@@ -139,7 +139,7 @@ class Loop:
             self._rehearsal.begin_phase()
         iterator = iter(self._distributed_batches(self._step, phase.stop))
         train_call = make_train_call(
-            self._strategy, state, self._config, phase.config, self._extractors, xla=self._xla
+            self._strategy, state, self._config, phase.config, self._compare, xla=self._xla
         )
         for epoch in range(phase.epoch_of(self._step), phase.epochs + 1):
             stop = phase.epoch_stop(epoch)

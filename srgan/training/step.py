@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from srgan import losses
 from srgan.config import Config, LossWeights, PhaseConfig
+from srgan.network_losses import Loss
 from srgan.training.adam import FusedAdam, assign
 from srgan.training.state import TrainState
-from srgan.vgg import FeatureExtractor
 
 
 class CallResult(NamedTuple):
@@ -39,7 +39,7 @@ def make_train_call(
     state: TrainState,
     config: Config,
     phase: PhaseConfig,
-    extractors: Mapping[str, FeatureExtractor],
+    compare: Mapping[str, Loss],
     *,
     xla: bool = False,
 ) -> TrainCall:
@@ -50,7 +50,7 @@ def make_train_call(
         state: What the step updates.
         config: The experiment.
         phase: Its losses.
-        extractors: By term, those that the losses need.
+        compare: By term, the losses by networks that the phase needs.
         xla: Compile with XLA: on one replica the whole step, which is then one launch; on several
             all but the sums over replicas and what follows them.
 
@@ -60,7 +60,7 @@ def make_train_call(
         finite changes nothing; otherwise it changes the state like any other.
     """
     replicas = strategy.num_replicas_in_sync
-    replica_step = Step(state, config, phase, extractors, replicas=replicas, xla=xla).run
+    replica_step = Step(state, config, phase, compare, replicas=replicas, xla=xla).run
     columns = len(term_names(phase.losses))
 
     def train_call(iterator: Iterator[Any], steps: tf.Tensor, requests: tf.Tensor) -> CallResult:
@@ -93,7 +93,7 @@ class Step:
         state: TrainState,
         config: Config,
         phase: PhaseConfig,
-        extractors: Mapping[str, FeatureExtractor],
+        compare: Mapping[str, Loss],
         *,
         replicas: int,
         xla: bool,
@@ -101,7 +101,7 @@ class Step:
         """Takes what `make_train_call` takes."""
         self._state, self._config, self._phase = state, config, phase
         self._replicas = replicas
-        self._pixel_terms = _pixel_terms(extractors)
+        self._image_terms = _image_terms(compare)
         self._names = term_names(phase.losses)
         self._trained: list[tuple[keras.Model, FusedAdam]] = [
             (state.generator, state.generator_optimizer)
@@ -172,7 +172,7 @@ class Step:
                         losses.discriminator(hr_logits, sr_logits)
                     )
                 terms["adversarial"] = self._mean(losses.adversarial(sr_logits))
-            for name, term in self._pixel_terms.items():
+            for name, term in self._image_terms.items():
                 if name in weights:
                     terms[name] = self._mean(term(targets, sr))
             terms["generator_loss"] = tf.add_n(
@@ -186,8 +186,8 @@ class Step:
                 terms["discriminator_loss"], self._discriminator.trainable_variables
             )
             terms |= {
-                "d_hr": self._mean(tf.sigmoid(hr_logits)),
-                "d_sr": self._mean(tf.sigmoid(sr_logits)),
+                "d_hr": self._mean(losses.image_means(tf.sigmoid(hr_logits))),
+                "d_sr": self._mean(losses.image_means(tf.sigmoid(sr_logits))),
             }
         shift = tf.reduce_mean((sr + 1) / 2, (1, 2)) - tf.reduce_mean(inputs, (1, 2))
         for channel, colour in enumerate(("red", "green", "blue")):
@@ -221,10 +221,21 @@ class Step:
             self._average()
 
     def _average(self) -> None:
-        """The average becomes decay * itself + (1 - decay) * generator, BN statistics too."""
+        """The average becomes decay * itself + (1 - decay) * generator, BN statistics too.
+
+        After n updates of a phase the decay is min(generator_average, (1 + n) / (10 + n)), as in
+        TensorFlow's ExponentialMovingAverage. At first the average is thus mostly of the phase's
+        last tenth. It soon forgets the values that it began with: random weights in the first
+        phase; in a later one the average of the phase before. That was trained with another loss,
+        and a constant decay would keep it for 1 / (1 - decay) steps, in a short phase to its end.
+        The optimizer counts n: a resume goes on with it, and skipped steps do not count.
+        """
         assert self._state.average is not None
         assert self._config.generator_average is not None
-        decay = self._config.generator_average
+        dtype = self._state.generator.output.dtype
+        updates = tf.cast(self._state.generator_optimizer.iterations.value, dtype)
+        most = tf.constant(self._config.generator_average, dtype)
+        decay = tf.minimum(most, (1 + updates) / (10 + updates))
         pairs = zip(self._state.average.variables, self._state.generator.variables, strict=True)
         for average, variable in pairs:
             # Every variable has a floating type: these networks draw no random numbers.
@@ -262,18 +273,11 @@ def shown_terms(weights: LossWeights) -> list[str]:
     return [*weights.active, *(("d_hr", "d_sr") if weights.adversarial else ())]
 
 
-def _pixel_terms(
-    extractors: Mapping[str, FeatureExtractor],
-) -> dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+def _image_terms(compare: Mapping[str, Loss]) -> dict[str, Loss]:
     """The terms that compare SR with HR, or look at SR alone: (HR, SR) -> [N]."""
-
-    def content(name: str) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        return lambda hr, sr: losses.content(extractors[name](hr), extractors[name](sr))
-
     return {
         "mse": losses.pixel_mse,
         "l1": losses.pixel_l1,
-        "vgg22": content("vgg22"),
-        "vgg54": content("vgg54"),
+        **compare,
         "total_variation": lambda _, sr: losses.total_variation(sr),
     }

@@ -16,8 +16,10 @@ from data_pipeline.images import Image, encode_png
 from data_pipeline.platform.storage import Storage
 from srgan.evaluation.benchmark import Benchmark, Pair, baselines, score_pair, upscale_pair
 from srgan.evaluation.comparison import centre_row
-from srgan.evaluation.measures import MEASURES
-from srgan.evaluation.psnr_ssim import PsnrSsim, can_be_scored
+from srgan.evaluation.grid import grid
+from srgan.evaluation.measures import MEASURES, taken
+from srgan.evaluation.perceptual import lpips_value
+from srgan.evaluation.psnr_ssim import can_be_scored
 from srgan.evaluation.table import (
     BICUBIC,
     SRGAN,
@@ -36,6 +38,8 @@ from srgan.training.totals import FinishedEpoch
 
 Weights = Sequence[npt.NDArray[np.generic]]
 
+_MEASURES = ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y", "lpips", "grid")
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +50,8 @@ class Examination(NamedTuple):
         scores: Means over the images: `validation_psnr_rgb` in dB, `bicubic_psnr_rgb` and so on,
             those of jobs.evaluate on these images and this generator. None where no image has a
             finite value by every method. Empty without images.
-        text: The PSNR for people, with the images that its means leave out; "" without images.
+        text: PSNR, LPIPS and the grid for people, with the images that PSNR's means leave out; ""
+            without images.
         picture: uint8 RGB: `centre_row` of every image; None without images.
     """
 
@@ -188,7 +193,12 @@ class Validator:
 
 
 def _score(pair: Pair, method: str, image: Image) -> ImageScore:
-    return ImageScore(None, method, pair.name, score_pair(pair, image)._asdict())
+    values = {
+        **score_pair(pair, image)._asdict(),
+        **lpips_value(pair.hr, image, border=pair.scale),
+        **taken(grid=grid(pair.hr, image, scale=pair.scale)),
+    }
+    return ImageScore(None, method, pair.name, values)
 
 
 def _compare(scores: Sequence[ImageScore], num_images: int) -> tuple[dict[str, float | None], str]:
@@ -199,14 +209,17 @@ def _compare(scores: Sequence[ImageScore], num_images: int) -> tuple[dict[str, f
     named = {
         f"{name}_{key}": round(values[key], 4) if key in values else None
         for name, values in (("validation", sr), ("bicubic", bicubic))
-        for key in PsnrSsim._fields
+        for key in _MEASURES
     }
-    rgb, y = (measure for measure in MEASURES if measure.key in ("psnr_rgb", "psnr_y"))
-    text = (
-        f"PSNR {cell(sr, rgb)} dB (Y {cell(sr, y)}), bicubic {cell(bicubic, rgb)} "
-        f"({cell(bicubic, y)})"
+    rgb, y, lpips, grids = (
+        measure for measure in MEASURES if measure.key in ("psnr_rgb", "psnr_y", "lpips", "grid")
     )
-    if images := sorted({image for names in left_out.values() for image in names}):
+    text = (
+        f"PSNR {cell(sr, rgb)} dB (Y {cell(sr, y)}), LPIPS {cell(sr, lpips)}, "
+        f"grid {cell(sr, grids)}; bicubic {cell(bicubic, rgb)} ({cell(bicubic, y)}), "
+        f"{cell(bicubic, lpips)}"
+    )
+    if images := sorted({*left_out.get("psnr_rgb", ()), *left_out.get("psnr_y", ())}):
         text += (
             f", leaving out {len(images)} of {num_images} images without a finite PSNR: "
             f"{some_names(images)}"

@@ -13,9 +13,10 @@ from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.logs import configure_logging
 from data_pipeline.platform.storage import Storage
-from srgan.config import Config, needed_extractors
+from srgan.config import Config
 from srgan.evaluation.benchmark import data_benchmark
 from srgan.generator_file import load_weights
+from srgan.network_losses import network_losses
 from srgan.run_layout import CONFIG_KEY, INITIAL_KEY
 from srgan.training.checkpoint import (
     Checkpoint,
@@ -33,8 +34,6 @@ from srgan.training.saving import Saver
 from srgan.training.state import build_networks, dtype_policy
 from srgan.training.strategy import configure_devices, make_strategy
 from srgan.training.validation import ValidationImages
-from srgan.vgg import FeatureExtractor
-from srgan.vgg_weights import read_vgg_weights
 
 
 def train_worker(
@@ -113,7 +112,7 @@ def train_worker(
     with dtype_policy(config.precision):
         with strategy.scope():
             networks = build_networks(config, scale=manifest.settings.scale)
-            extractors = _extractors(config, run)
+            compare = network_losses(config, run)
         if checkpoint is None and config.initial_generator:
             for network in (networks.generator, networks.average):
                 if network:
@@ -122,7 +121,7 @@ def train_worker(
             config,
             strategy,
             networks,
-            extractors,
+            compare,
             phases=plan_phases(config.phases, batches.epoch_steps),
             batches=batches,
             patches=patches,
@@ -147,9 +146,3 @@ def _agreed_checkpoint(run: Storage) -> Checkpoint | None:
         return chosen
     name = broadcast_from_rank_zero(None)
     return read_checkpoint(run, name) if name else None
-
-
-def _extractors(config: Config, run: Storage) -> dict[str, FeatureExtractor]:
-    names = needed_extractors(config)
-    weights = read_vgg_weights(run) if names else {}
-    return {name: FeatureExtractor(name, weights) for name in names}

@@ -13,6 +13,7 @@ import pytest
 
 from data_pipeline.imresize import imresize
 from tests.conftest import ROOT, photograph
+from tests.srgan.test_network_losses import lpips_weights
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -54,6 +55,15 @@ def numbers(value, path=""):
         yield path, value
 
 
+def benchmark_folder(folder):
+    """A benchmark of one small photograph."""
+    hr = np.ascontiguousarray(photograph("astronaut.png")[:96, 200:320])
+    for name, image in (("HR", hr), ("LR_x4", imresize(hr, 0.25))):
+        (folder / name).mkdir(parents=True)
+        cv2.imwrite(str(folder / name / "astronaut.png"), image)
+    return folder
+
+
 def test_every_benchmark_has_a_test():
     programs = [
         path.stem
@@ -78,12 +88,7 @@ def test_s3_retries():
 
 @pytest.mark.usefixtures("ray_local")
 def test_baselines(tmp_path, monkeypatch, capsys):
-    for folder in ("HR", "LR_x4"):
-        (tmp_path / "Set1" / folder).mkdir(parents=True)
-    hr = np.ascontiguousarray(photograph("astronaut.png")[:96, 200:320])
-    cv2.imwrite(str(tmp_path / "Set1/HR/astronaut.png"), hr)
-    cv2.imwrite(str(tmp_path / "Set1/LR_x4/astronaut.png"), imresize(hr, 0.25))
-    monkeypatch.setattr(sys, "argv", ["baselines", str(tmp_path / "Set1")])
+    monkeypatch.setattr(sys, "argv", ["baselines", str(benchmark_folder(tmp_path / "Set1"))])
     import_module("benchmarks.baselines").main()
     result = checked("baselines", capsys.readouterr().out)
     recorded = json.loads((RESULTS / "baselines.json").read_text())
@@ -185,7 +190,42 @@ def test_demo(tmp_path):
     small = re.sub(r"epochs: \d+", "epochs: 1", re.sub(r"filters: \d+", "filters: 4", text))
     (tmp_path / "small.yaml").write_text(small)
     result = run("demo", f"DEMO_CONFIG={tmp_path}/small.yaml", "DEMO_EPOCHS=1")
-    assert result["steps"] == 95
+    assert result["steps"] == 190
     scores = result["table"]
-    gain = scores["srgan"]["psnr_rgb"] - scores["bicubic"]["psnr_rgb"]
-    assert result["gain_over_bicubic_db"] == pytest.approx(gain, abs=0.01)
+    assert 0 < scores["bicubic"]["lpips"] < 1 <= scores["srgan"]["grid"]
+    gain = scores["srresnet"]["psnr_rgb"] - scores["bicubic"]["psnr_rgb"]
+    assert result["srresnet_gain_over_bicubic_db"] == pytest.approx(gain, abs=0.01)
+
+
+@pytest.mark.slow
+def test_quality(tmp_path):
+    """A tiny one; run again it trains nothing and prints the same."""
+    text = (ROOT / "benchmarks/quality.yaml").read_text()
+    for name, value in (("blocks", 1), ("filters", 4), ("hr_crop", 16), ("steps", 2)):
+        text = re.sub(rf"{name}: \d+", f"{name}: {value}", text)
+    (tmp_path / "tiny.yaml").write_text(text)
+    for folder, photo in (("train", "coffee.png"), ("valid", "chelsea.png")):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / photo), photograph(photo))
+    np.savez(tmp_path / "lpips.npz", **lpips_weights())
+    arguments = [str(tmp_path / "out"), "--source", str(tmp_path / "train")]
+    arguments += ["--valid-source", str(tmp_path / "valid")]
+    arguments += ["--benchmarks", str(benchmark_folder(tmp_path / "Set1"))]
+    arguments += ["--lpips-weights", str(tmp_path / "lpips.npz"), "--seeds", "0"]
+    arguments += ["--config", str(tmp_path / "tiny.yaml")]
+    result = run("quality", *arguments)
+    log = (tmp_path / "out/run-0/metrics.jsonl").read_bytes()
+    assert run("quality", *arguments) == result
+    assert (tmp_path / "out/run-0/metrics.jsonl").read_bytes() == log
+    (seed,) = result["seeds"]
+    assert (seed["seed"], seed["steps"]) == (0, 4)
+    records = [json.loads(line) for line in log.splitlines()]
+    for phase, seconds in seed["seconds"].items():
+        of_phase = sum(record["seconds"] for record in records if record["phase"] == phase)
+        assert seconds == pytest.approx(of_phase, rel=1e-3)
+    answers = [record["d_hr"] for record in records if record["phase"] == "gan"]
+    assert seed["d_hr"] == pytest.approx([min(answers), max(answers)], rel=1e-3)
+    scores = seed["scores"]["Set1"]
+    assert list(scores) == ["bicubic", "srresnet", "srgan"]
+    assert scores["bicubic"]["psnr_y"] > 20
+    assert len({one["lpips"] for one in scores.values()}) == 3

@@ -32,6 +32,7 @@ def checkout(tmp_path) -> Path:
         "jobs/train.py",
         "srgan/evaluation/table.py",
         "srgan/evaluation/report.html.j2",
+        "srgan/weights/lpips_alexnet.npz",
         "data_pipeline/images.py",
         "configs/demo.yaml",
         "experiment.yaml",
@@ -60,6 +61,7 @@ def test_the_source_goes_along_and_nothing_that_jobs_left(checkout, tmp_path):
         "jobs/train.py",
         "srgan/evaluation/report.html.j2",
         "srgan/evaluation/table.py",
+        "srgan/weights/lpips_alexnet.npz",
     ]
     assert too_large(checkout, EXCLUDES) is None
 

@@ -98,7 +98,7 @@ def assert_whole(files: dict[str, bytes]) -> None:
 def test_a_run_alone_is_scored_on_its_own_data_set(run, data, address):
     output = finish("evaluate", "--run", run, address=address)
     assert "| epoch | nearest | bicubic | SRResNet | HR |" in output
-    assert f"more in {run}/evaluation/dozen" in output
+    assert f"pictures, and how all this was measured: {run}/evaluation/dozen" in output
     files = results(run)
     assert_whole(files)
     table = list(csv.DictReader(io.StringIO(files["psnr.csv"].decode())))

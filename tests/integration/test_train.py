@@ -143,7 +143,7 @@ def test_a_gan_phase_starts_from_another_runs_generator(undisturbed, small_data,
     assert started["mse"] < 0.8 * scratch["mse"]
     given = [*arguments, "--run", tmp_path / "wide", "--set", "generator.filters=16"]
     message = refusal(start("train", *given, "--set", f"initial_generator={generator}"))
-    assert message.startswith(f"{generator}: is a generator of another size than the configuration")
+    assert message.startswith(f"{generator}: is a generator of another size or form than the")
 
 
 @pytest.mark.usefixtures("ray_local")

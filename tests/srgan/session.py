@@ -19,6 +19,7 @@ from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
 from srgan.config import Config
 from srgan.config_file import parse_config
+from srgan.network_losses import network_losses
 from srgan.training.checkpoint import Position, newest_checkpoint, write_checkpoint
 from srgan.training.state import (
     TrainState,
@@ -39,7 +40,7 @@ precision: {precision}
 {more}
 generator: {{blocks: 1, filters: 8, batch_norm: {batch_norm}}}
 batch: {{global_batch: {global_batch}, hr_crop: 32}}
-discriminator: {{filters: 4, dense: 8, batch_norm: {batch_norm}}}
+discriminator: {{filters: 4, dense: 8, batch_norm: {batch_norm}{discriminator}}}
 phases:
   pretrain:
     epochs: 1
@@ -60,15 +61,17 @@ def config(
     global_batch: int = 8,
     more: str = "",
     phase: str = "",
+    discriminator: str = "",
     warmup: int = 0,
 ) -> Config:
-    """`more` is a line of the configuration, `phase` one of the gan phase; pretrain's warm-up."""
+    """Text is added to the configuration, the gan phase, the discriminator; pretrain's warm-up."""
     text = CONFIG.format(
         precision=precision,
         batch_norm=batch_norm,
         global_batch=global_batch,
         more=more,
         phase=phase,
+        discriminator=discriminator,
         warmup=warmup,
     )
     return parse_config(text, "test")
@@ -77,7 +80,8 @@ def config(
 class Session:
     """One process's training: a strategy over CPU devices, a phase's state, and steps."""
 
-    def __init__(self, data, config: Config, replicas: int, phase: str = "pretrain"):
+    def __init__(self, data, config: Config, replicas: int, phase: str = "pretrain", run=None):
+        """`run` holds the weights of networks that losses need."""
         storage = open_storage(str(data))
         manifest = require_manifest(storage)
         self.batches = Batches(
@@ -97,6 +101,7 @@ class Session:
         self.strategy = local_strategy(devices)
         with self.strategy.scope():
             self.networks = build_networks(config, scale=4)
+            self.compare = network_losses(config, run)
         self.config = config
         self.begin(phase)
 
@@ -107,7 +112,12 @@ class Session:
             self.state: TrainState = begin_phase(self.networks, phase, steps=TOTAL_STEPS)
         self.phase, self.term_names = name, term_names(phase.losses)
         self.call = make_train_call(
-            self.strategy, self.state, self.config, phase, {}, xla=self.config.xla is True
+            self.strategy,
+            self.state,
+            self.config,
+            phase,
+            self.compare,
+            xla=self.config.xla is True,
         )
 
     def iterator(self, start: int, stop: int):

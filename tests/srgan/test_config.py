@@ -20,6 +20,7 @@ from tests.conftest import ROOT
 CONFIGS = ROOT / "configs"
 DEMO = CONFIGS / "demo.yaml"
 FILES = sorted(CONFIGS.glob("*.yaml"))
+BASE = Path(__file__).parent / "config_base.yaml"
 BY_PYYAML = Path(__file__).parent / "config_by_pyyaml.yaml"
 LOSSES = "{losses: {mse: 1}, steps: 1}"
 
@@ -77,6 +78,23 @@ def test_the_large_batch_follows_its_rule():
     }
 
 
+def test_the_benchmark_of_quality_measures_the_recommended_recipe():
+    """The same recipe, but for sizes, lengths and rates."""
+
+    def recipe(file):
+        config = load_config(file).model_dump()
+        for section in ("generator", "discriminator"):
+            config[section] |= {"blocks": None, "filters": None}
+        for phase in config["phases"].values():
+            phase |= {"epochs": None, "steps": None}
+            phase["learning_rate"]["initial"] = None
+        config["batch"]["hr_crop"] = config["validation_images"] = None
+        return config
+
+    benchmark = recipe(ROOT / "benchmarks/quality.yaml")
+    assert benchmark == recipe(CONFIGS / "recommended.yaml")
+
+
 def test_the_demos_head_gives_the_figures_that_were_measured():
     text = DEMO.read_text()
     result = json.loads((ROOT / "benchmarks/results/demo.json").read_text().splitlines()[-1])
@@ -101,7 +119,7 @@ def test_the_demos_head_gives_the_figures_that_were_measured():
 )
 def test_editors_find_what_the_job_refuses(override, message):
     key, value = override.split("=")
-    content = section = read_yaml(DEMO)
+    content = section = read_yaml(BASE)
     *parents, last = key.split(".")
     for parent in parents:
         section = section[parent]
@@ -109,7 +127,7 @@ def test_editors_find_what_the_job_refuses(override, message):
     with pytest.raises(jsonschema.ValidationError, match=message):
         jsonschema.validate(content, json.loads(schema_text()))
     with pytest.raises(UserError, match=last):
-        load_config(DEMO, [override])
+        load_config(BASE, [override])
 
 
 TEXTS = [
@@ -151,7 +169,7 @@ def test_a_run_of_an_earlier_version_reads_the_same():
 @pytest.mark.parametrize(
     ("file", "sha256"),
     [
-        (DEMO, "1448f69ec57bd2fd795e2a44018a7f6daeddcc3224ce822b222395380ec90fff"),
+        (BASE, "1448f69ec57bd2fd795e2a44018a7f6daeddcc3224ce822b222395380ec90fff"),
         (
             CONFIGS / "paper.yaml",
             "f18ae3d00615bf4824706de4e49da1870e569d2dc19a1866e4de14b2a9f0adab",
@@ -166,7 +184,7 @@ def test_evaluation_recognises_the_runs_that_exist(file, sha256):
 
 
 def test_a_config_travels_as_the_model():
-    config = load_config(DEMO, [f"phases.gan={LOSSES}"])
+    config = load_config(BASE, [f"phases.gan={LOSSES}"])
     for other in (
         cloudpickle.loads(cloudpickle.dumps(config)),
         copy.deepcopy(config),
@@ -175,7 +193,7 @@ def test_a_config_travels_as_the_model():
         assert other == config
         assert dump_config(other) == dump_config(config)
         assert hash(other.generator) == hash(config.generator)
-    assert load_config(DEMO, [f"phases.gan={LOSSES}", "seed=1"]) != config
+    assert load_config(BASE, [f"phases.gan={LOSSES}", "seed=1"]) != config
 
 
 @pytest.mark.parametrize(
@@ -195,7 +213,7 @@ def test_a_config_travels_as_the_model():
     ],
 )
 def test_overrides_are_yaml_1_2(key, text, value):
-    found = load_config(DEMO, [f"{key}={text}"])
+    found = load_config(BASE, [f"{key}={text}"])
     for name in key.split("."):
         found = found[name] if isinstance(found, dict) else getattr(found, name)
     assert found == value
@@ -230,7 +248,7 @@ def test_overrides_are_yaml_1_2(key, text, value):
         ("seed=4294967296", "seed: input should be less than or equal to 4294967295"),
         ("phases.pretrain.learning_rate.initial=.inf", "should be a finite number"),
         ("phases.pretrain.epoch=3", r"unknown key phases\.pretrain\.epoch; did you mean"),
-        ("phases.pretrain.losses.mse=0", "one of mse, l1, vgg22 and vgg54 must be above 0"),
+        ("phases.pretrain.losses.mse=0", "one of mse, l1, vgg22, vgg54 and lpips must be above 0"),
         ("phases.pretrain.steps=5", "pass either epochs or steps"),
         ("phases.Gan.epochs=1", r"phases\.Gan.*should match pattern"),
         ("batch.global_batch", "expected KEY=VALUE"),
@@ -242,7 +260,7 @@ def test_overrides_are_yaml_1_2(key, text, value):
 )
 def test_a_wrong_value_is_named(override, message):
     with pytest.raises(UserError, match=message) as error:
-        load_config(DEMO, [override])
+        load_config(BASE, [override])
     assert "\n" not in str(error.value)
 
 

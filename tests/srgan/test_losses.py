@@ -41,6 +41,19 @@ def test_adversarial_losses_stay_finite_for_a_sure_discriminator():
     np.testing.assert_allclose(losses.discriminator(sure, -sure), [2000.0])
 
 
+def test_a_map_of_logits_counts_as_its_mean():
+    """And an image's only logit stays as it is, every bit."""
+    hr, sr = np.random.default_rng(1).normal(size=(2, 3, 4, 5, 1)).astype(np.float32)
+    for loss, maps in ((losses.adversarial, (sr,)), (losses.discriminator, (hr, sr))):
+        each = np.stack([loss(*(one[:, y, x] for one in maps)) for y, x in np.ndindex(4, 5)])
+        np.testing.assert_allclose(loss(*maps), each.mean(0), rtol=1e-6)
+    one, other = hr[:, 0, 0], sr[:, 0, 0]  # [N, 1]
+    np.testing.assert_array_equal(losses.adversarial(other), ops.softplus(-other)[:, 0])
+    np.testing.assert_array_equal(
+        losses.discriminator(one, other), (ops.softplus(-one) + ops.softplus(other))[:, 0]
+    )
+
+
 def test_total_variation():
     image = np.zeros((1, 2, 3, 3))
     image[0, 1] = 0.5  # one step down at every column, none to the right

@@ -13,9 +13,10 @@ import tensorflow as tf
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from srgan import losses, vgg_weights
+from srgan.config import Config
 from srgan.vgg import FeatureExtractor
 from srgan.vgg_layers import check_weights, weight_shapes
-from srgan.vgg_weights import provide_vgg_weights, read_vgg_weights
+from srgan.vgg_weights import provide_weights, read_vgg_weights
 from tests.conftest import BENCHMARKS
 
 REAL = BENCHMARKS.parent / "weights" / "vgg19_keras_imagenet_block1to3.npz"
@@ -126,7 +127,7 @@ def test_wrong_weights_are_named(change, message):
     weights = random_weights("vgg22")
     change(weights)
     with pytest.raises(ValueError, match=message):
-        check_weights(weights, "vgg22")
+        check_weights(weights, weight_shapes("vgg22"), "vgg22")
 
 
 def write_h5(path, weights) -> None:
@@ -135,6 +136,11 @@ def write_h5(path, weights) -> None:
         for key, value in weights.items():
             layer, part = key.split("/")
             file.create_dataset(f"{layer}/{layer}/{part[0].upper()}_1:0", data=value)
+
+
+def needing(source: object, **losses: float) -> Config:
+    phase = {"steps": 1, "losses": {"mse": 1.0} | losses}
+    return Config.model_validate({"vgg_weights": str(source), "phases": {"gan": phase}})
 
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
@@ -146,9 +152,9 @@ def test_a_run_keeps_the_arrays_that_it_needs(suffix, tmp_path):
     else:
         write_h5(path, weights)
     run = open_storage(str(tmp_path / "run"))
-    provide_vgg_weights(str(path), ["vgg22"], run)
+    provide_weights(needing(path, vgg22=1.0), run)
     path.unlink()
-    provide_vgg_weights(str(path), ["vgg22"], run)  # a resume needs the file no more
+    provide_weights(needing(path, vgg22=1.0), run)  # a resume needs the file no more
     kept = read_vgg_weights(run)
     assert kept.keys() == weight_shapes("vgg22").keys()
     for key, value in kept.items():
@@ -156,7 +162,7 @@ def test_a_run_keeps_the_arrays_that_it_needs(suffix, tmp_path):
 
 
 def test_a_run_without_content_loss_needs_no_weights(tmp_path):
-    provide_vgg_weights("nowhere.npz", [], open_storage(str(tmp_path)))
+    provide_weights(needing("nowhere.npz"), open_storage(str(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 
@@ -165,7 +171,7 @@ def test_a_source_that_cannot_be_used_is_named(tmp_path, monkeypatch):
 
     def refused(source, message):
         with pytest.raises(UserError, match=message) as error:
-            provide_vgg_weights(str(source), ["vgg22"], run)
+            provide_weights(needing(source, vgg22=1.0), run)
         assert "\n" not in str(error.value)
         assert "pass a .npz or .h5 file" in str(error.value)
 
@@ -178,6 +184,13 @@ def test_a_source_that_cannot_be_used_is_named(tmp_path, monkeypatch):
     np.savez(buffer, **{"block1_conv1/kernel": np.zeros((3, 3, 3, 64), np.float32)})
     (tmp_path / "part.npz").write_bytes(buffer.getvalue())
     refused(tmp_path / "part.npz", r"part\.npz: lacks block1_conv1/bias")
+    flipped = bytearray(buffer.getvalue())
+    flipped[len(flipped) // 2] ^= 1
+    array = io.BytesIO()
+    np.save(array, np.zeros(3, np.float32))
+    for damaged in (buffer.getvalue()[:900], flipped, b"", array.getvalue()):
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        refused(tmp_path / "damaged.npz", r"damaged\.npz: is no file of weights")
 
     monkeypatch.setattr("srgan.vgg_weights.KERAS_FOLDER", str(tmp_path))
     monkeypatch.setattr(vgg_weights, "_URL", (tmp_path / "none.h5").as_uri())
@@ -195,7 +208,7 @@ def test_imagenet_is_downloaded_without_building_a_network(tmp_path, monkeypatch
     monkeypatch.setattr(vgg_weights, "_MD5", hashlib.md5(content).hexdigest())
     monkeypatch.setattr(keras.Layer, "__new__", None)
     run = open_storage(str(tmp_path / "run"))
-    provide_vgg_weights("imagenet", ["vgg22"], run)
+    provide_weights(needing("imagenet", vgg22=1.0), run)
     kept = read_vgg_weights(run)
     assert kept.keys() == weights.keys()
     assert all(np.array_equal(kept[key], value) for key, value in weights.items())

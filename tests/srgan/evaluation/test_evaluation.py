@@ -30,6 +30,7 @@ from srgan.evaluation.evaluate import EvaluationSummary, evaluate
 from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
 from srgan.evaluation.score_files import read_score_files, write_score_file
+from srgan.flops import upscaling_gflops
 from srgan.generator_file import load_generator, save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
@@ -204,6 +205,30 @@ def test_scores_of_files_that_were_decoded_otherwise_are_not_mixed(benchmark, ph
     assert differences(folder.protocol(), now) == ["decoding: 1, now 2"]
 
 
+def test_scores_of_a_version_without_a_measure_are_made_again(benchmark, evaluated_run, caplog):
+    """All of them, whatever epochs are asked for; the history stays."""
+    out = results(evaluated_run)
+    for name, file in read_score_files(out).items():
+        key = f"scores/{name}.parquet"
+        table = pq.read_table(pa.BufferReader(out.read(key)))
+        protocol = {key: text for key, text in file.protocol.items() if key != "Grid"}
+        metadata = {**table.schema.metadata, b"protocol": json.dumps(protocol)}
+        sink = pa.BufferOutputStream()
+        pq.write_table(table.drop_columns("grid").replace_schema_metadata(metadata), sink)
+        out.write(key, sink.getvalue().to_pybytes())
+    before, history = out.read("measures.csv"), out.list("history/")
+    caplog.set_level("INFO")
+    evaluated(benchmark, evaluated_run, epochs=[1])
+    assert (
+        f"{out.uri}: was made by a version with other measures (Grid): scored again" in caplog.text
+    )
+    assert out.read("measures.csv") == before
+    assert {item.key for item in history} <= {item.key for item in out.list("history/")}
+    caplog.clear()
+    evaluated(benchmark, evaluated_run)
+    assert "already complete, nothing to score" in caplog.text
+
+
 def test_damaged_scores_are_named(benchmark, evaluated_run):
     out = results(evaluated_run)
     whole = out.read("scores/baselines.parquet")
@@ -304,7 +329,7 @@ def test_pictures_that_a_method_reproduces_are_left_out_and_named(run, command, 
     exact = {(row["method"], row["image"]) for row in raw if row["psnr_y"] == np.inf}
     assert {("nearest", "pixels"), ("bicubic", "flat")} <= exact
     assert ("bicubic", "pixels") not in exact
-    scores = {row["method"]: row for row in rows(out, "scores.csv")}
+    scores = {row["method"]: row for row in rows(out, "measures.csv")}
     benchmark = folder_benchmark(str(folder), None, scale=4, kernel="opencv")
     network = load_generator(run, generator_key(1))
     validation = ValidationImages(benchmark, 9).examine(network)
@@ -312,7 +337,7 @@ def test_pictures_that_a_method_reproduces_are_left_out_and_named(run, command, 
         "leaving out 3 of 4 images without a finite PSNR: black, flat, pixels"
     )
     for name, method in (("validation", "srgan"), ("bicubic", "bicubic")):
-        for key in ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y"):
+        for key in ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y", "lpips", "grid"):
             assert f"{validation.scores[f'{name}_{key}']:.4f}" == scores[method][key]
     (record,) = rows(out, "history.csv")
     assert record["psnr_y"] == str(validation.scores["validation_psnr_y"])
@@ -463,11 +488,17 @@ def test_srresnet_and_measures_by_the_runs_own_vgg(benchmark, small_data, tmp_pa
         np.mean(consistencies), abs=1e-3
     )
     assert table["hr", ""]["vgg22"] == "0.0000"
-    for row in table.values():  # absent, not zero
-        assert (row["vgg54"], row["lpips"], row["niqe"]) == ("", "", "")
+    network = load_generator(run, "generators/pretrain.keras")
+    for (method, _), row in table.items():  # absent, not zero
+        assert (row["vgg54"], row["niqe"]) == ("", "")
+        has_size = method in ("srresnet", "srgan")
+        size = [f"{network.count_params() / 1e6:.4f}", f"{upscaling_gflops(network, 4):.4f}"]
+        assert [row["parameters"], row["gflops"]] == (size if has_size else ["", ""])
+    assert (table["hr", ""]["lpips"], table["hr", ""]["grid"]) == ("0.0000", "1.0000")
+    assert float(table["nearest", ""]["lpips"]) > float(table["bicubic", ""]["lpips"]) > 0.1
     stored = pq.read_table(pa.BufferReader(out.read("images.parquet")))
-    assert stored["lpips"].null_count == stored.num_rows == 15
-    assert stored["vgg22"].null_count == 0
+    assert stored["niqe"].null_count == stored.num_rows == 15
+    assert stored["vgg22"].null_count == stored["lpips"].null_count == 0
     markdown = out.read("psnr.md").decode()
     assert "| SRResNet |  |" in markdown
     assert (
@@ -501,9 +532,9 @@ def test_runs_are_compared_in_one_table(benchmark, run, tmp_path):
     assert [row for row in table if row["run"] == "other"] == [
         {"run": "other", **row} for row in alone
     ]
-    assert summary.table == out.read("psnr.md").decode()
-    assert "| run | epoch | nearest | bicubic | SR | HR |" in summary.table
-    first, second, *_ = summary.table.split("\n\n")
+    assert out.read("psnr.md").decode().startswith(f"{summary.tables}\nProtocol:\n")
+    assert "| run | epoch | nearest | bicubic | SR | HR |" in summary.tables
+    first, second, *_ = summary.tables.split("\n\n")
     assert first.startswith("run: Epoch 1 ")
     assert second.startswith("other: Epoch 1 ")
     page = out.read("report.html").decode()

@@ -165,6 +165,27 @@ def test_no_other_measure_makes_a_mean_that_is_not_finite(value):
     assert not any("niqe" in values for (method, _), values in means.items() if method != "hr")
 
 
+def test_an_image_that_is_too_small_for_a_measure_is_left_out_and_named():
+    def with_lpips(row, value):
+        is_large = row.image == "p0" or row.method == "nearest"
+        return row._replace(values=row.values | ({"lpips": value} if is_large else {}))
+
+    scores = [with_lpips(row, 0.2 if row.image == "p0" else 0.9) for row in PHOTOS]
+    left_out = images_left_out(scores)
+    assert left_out == {"lpips": ("p1",)}
+    assert {values["lpips"] for values in mean_values(scores, left_out).values()} == {0.2}
+    (note,) = left_out_notes(left_out, 2)
+    assert note.startswith("LPIPS: the means leave out 1 of 2 images")
+    without = [
+        row if row.method == "bicubic" else row._replace(values=row.values | {"lpips": 0.3})
+        for row in PHOTOS
+    ]
+    left_out = images_left_out(without)  # bicubic lacks it on every image, and leaves out none
+    assert left_out == {}
+    having = {key[0] for key, row in mean_values(without, left_out).items() if "lpips" in row}
+    assert having == {"nearest", "srgan", "hr"}
+
+
 def test_many_images_are_counted_and_three_named():
     (note,) = left_out_notes({"psnr_y": ("a", "b", "c", "d", "e")}, 9)
     assert "leave out 5 of 9 images" in note

@@ -99,7 +99,7 @@ def test_tables_show_the_means_to_people():
     ]
     assert [row[3] for row in y[1:]] == ["28.31", "28.39"]
     assert every[0][1:3] == ["PSNR RGB dB ↑higher is better", "PSNR Y dB ↑higher is better"]
-    assert every[0][7] == "VGG54 ↓lower is better"
+    assert every[0][4] == "VGG54 ↓lower is better"
     rows = {row[0]: row[1:] for row in every[1:]}
     assert list(rows) == [
         "nearest",
@@ -112,13 +112,8 @@ def test_tables_show_the_means_to_people():
     assert rows["SRGAN, epoch 20"] == [
         "26.47",
         "28.39",
-        "–",
         "0.8112",
-        "–",
-        "–",
         "0.0399",
-        "–",
-        "–",
     ]
 
 
@@ -130,6 +125,14 @@ def test_the_best_generator_is_bold_whichever_way_a_measure_points():
     assert "No epoch" not in text
     alone = {key: values for key, values in TRAINED.items() if key != ("srgan", 10)}
     assert 'class="best"' not in page([run(means=alone)])
+
+
+def test_bicubic_has_no_grid_and_nothing_can_be_better():
+    grids = {("bicubic", None): 1.003, ("hr", None): 1, ("srgan", 10): 1.2, ("srgan", 20): 1.1}
+    means = {key: values | {"grid": grids.get(key, 1)} for key, values in TRAINED.items()}
+    text = page([run(means=means)])
+    assert "1.20" in text
+    assert "No epoch is better" not in text
 
 
 def test_no_generator_below_bicubic_is_called_the_best():
@@ -145,7 +148,7 @@ def test_no_generator_below_bicubic_is_called_the_best():
     ("values", "headline", "details"),
     [
         (
-            {"psnr_y": 28.004, "ssim_y": 0.7990, "lpips": 0.2101},
+            {"psnr_y": 28.004, "ssim_y": 0.7990, "lpips": 0.2101, "grid": 1.1},
             "Epoch 20 beats bicubic by 0.45 dB PSNR (Y): 28.00 against 27.55 dB.",
             "SSIM (Y) is worse: 0.7990 against bicubic's 0.8021. "
             "LPIPS is better: 0.2101 against bicubic's 0.3440; lower is better. "
@@ -160,17 +163,18 @@ def test_no_generator_below_bicubic_is_called_the_best():
             "By VGG54 its images look more like HR than bicubic's.",
         ),
         (
-            {"psnr_y": 26.5, "lpips": 0.344},
+            {"psnr_y": 26.5, "lpips": 0.344, "grid": 1.649},
             "Epoch 20 is 1.05 dB PSNR (Y) below bicubic: 26.50 against 27.55 dB.",
             "LPIPS is equal: 0.3440 against bicubic's 0.3440; lower is better. "
             "That is more than the 1 dB that GANs usually give up for texture. "
-            "By LPIPS its images do not look more like HR than bicubic's.",
+            "By LPIPS its images do not look more like HR than bicubic's. "
+            "Grid is 1.65, above 1.1: look for a pattern of dots or lines.",
         ),
         (
             {"psnr_y": 27.5501},
             "Epoch 20 equals bicubic in PSNR (Y): 27.55 against 27.55 dB.",
-            "No perceptual measure was taken, so no number here says whether it looks better: "
-            "look at the pictures; for LPIPS, install pyiqa, then pass another --out.",
+            "No perceptual measure could be taken, so no number here says whether it looks better: "
+            "look at the pictures.",
         ),
         (
             {"ssim_y": 0.9, "vgg54": 0.01},
@@ -213,6 +217,26 @@ def test_the_verdict_says_what_the_values_say(values, headline, details):
 )
 def test_the_verdict_of_what_is_no_gan(means, is_gan, expected):
     assert str(verdict(run(means=means, is_gan=is_gan))).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ({"pretrain.losses.l1": 1.0}, "no network"),
+        ({"gan.losses.adversarial": 0.1, "gan.losses.lpips": 0.0}, "its discriminator"),
+        (
+            {"a.losses.vgg22": 1.0, "b.losses.vgg54": 1.0, "b.losses.lpips": 1.0},
+            "VGG16 (LPIPS) and VGG19",
+        ),
+    ],
+)
+def test_the_verdict_names_the_networks_of_losses_and_measures(losses, expected):
+    means = BASELINES | {("srgan", 3): {"psnr_y": 29.0, "lpips": 0.2}}
+    settings = {f"phases.{key}": weight for key, weight in losses.items()}
+    sentence = f"Trained with {expected}; LPIPS measures with AlexNet."
+    assert str(verdict(run(means=means, settings=settings))).endswith(sentence)
+    del means["srgan", 3]["lpips"]
+    assert "AlexNet" not in str(verdict(run(means=means, settings=settings)))
 
 
 def test_a_run_without_a_gan_is_called_srresnet():
@@ -282,8 +306,11 @@ def test_values_of_the_crop_and_of_the_image_are_told_apart():
     assert "the frame is the crop" not in page([run()], examples=[Example("a", "", tuple(panels))])
 
 
-def test_what_was_not_measured_is_explained():
-    assert "need the optional <code>perceptual</code> extra" in page([run()])
+def test_what_was_not_measured_is_named_and_explained():
+    lacking = "SSIM RGB, LPIPS, LR PSNR, Grid, VGG22, NIQE, Parameters, GFLOPs"
+    text = page([run()])
+    assert f"Not measured: {lacking}. NIQE needs the optional <code>perceptual</code> extra" in text
+    assert f"\n\nNot measured: {lacking}  \n" in psnr_markdown([run()], [], [], {}, {})
     whole = {key: {measure.key: 1.0 for measure in MEASURES} for key in TRAINED}
     assert "perceptual" not in page([run(means=whole)])
 

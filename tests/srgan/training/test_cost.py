@@ -9,7 +9,7 @@ from data_pipeline.loading.sampling import steps_per_epoch
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
 from srgan.config_file import parse_config
-from srgan.training.dry_run import Cost, measure, report
+from srgan.training.dry_run import Cost, _shortened, measure, report
 from srgan.training.phases import plan_phases
 from srgan.training.rehearsal import is_enough, mean_range
 from srgan.training.resources import Workers
@@ -134,3 +134,19 @@ def test_what_is_left_of_a_run_is_told_for_all_gpus(small_data):
     sr = sum((small_data / record.hr.path).stat().st_size for record in manifest.valid)
     (line,) = (line for line in lines if line.startswith("evaluation: "))
     assert f"the SR images of all {gan.epochs} epochs, {sr / 1000:.0f} kB each" in line
+
+
+def test_a_dry_run_of_a_run_that_has_begun_reads_its_copies(tmp_path):
+    """The files that were given may be gone."""
+    run = open_storage(str(tmp_path))
+    given = {"vgg_weights": "a.npz", "lpips_weights": "b.npz", "initial_generator": "c.keras"}
+    config = parse_config(CONFIG, "test").model_copy(update=given)
+    copies = dict(zip(given, ("vgg19.npz", "lpips_vgg16.npz", "initial.keras"), strict=True))
+    for key in copies.values():
+        run.write(key, b"stored")
+    for begun, expected in (
+        (None, given),
+        (run, {name: f"{run.uri}/{key}" for name, key in copies.items()}),
+    ):
+        short = _shortened(config, begun=begun)
+        assert {name: getattr(short, name) for name in given} == expected

@@ -9,10 +9,12 @@ import pytest
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
+from srgan.config import Config
 from srgan.training.driver import check_run
 from tests.conftest import ROOT
 from tests.integration.guarded_job import LOADED
 from tests.srgan.session import config
+from tests.srgan.test_network_losses import lpips_weights
 from tests.srgan.test_vgg import random_weights, write_h5
 
 # The driver as `jobs.train` calls it; Ray alone is left out.
@@ -25,8 +27,9 @@ from srgan.training.resources import Node
 from srgan.config_file import load_config
 from srgan.training.driver import train
 from tests.integration.guarded_job import check_modules
-data, weights, run = sys.argv[1:]
+data, weights, lpips, run = sys.argv[1:]
 settings = [f"vgg_weights={weights}", "batch.hr_crop=32", "phases.pretrain.losses.vgg22=1.0e-3"]
+settings += [f"lpips_weights={lpips}", "phases.pretrain.losses.lpips=1"]
 with (
     mock.patch("srgan.training.ray_workers.fit") as fit,
     mock.patch("data_pipeline.platform.cluster.ray_session", nullcontext),
@@ -86,6 +89,24 @@ def test_a_warm_up_longer_than_its_phase_is_refused(small_data, tmp_path):
     )
 
 
+def test_lpips_needs_its_weights_and_crops_that_are_large_enough(small_data, tmp_path):
+    data = open_storage(str(small_data))
+    manifest, run = require_manifest(data), open_storage(str(tmp_path / "run"))
+
+    def refusal(crop: int, weights: str | None) -> str:
+        losses = {"phases": {"gan": {"steps": 1, "losses": {"lpips": 1.0}}}}
+        settings = losses | {"lpips_weights": weights, "batch": {"hr_crop": crop}}
+        with pytest.raises(UserError) as error:
+            check_run(Config.model_validate(settings), data, run, manifest)
+        return str(error.value)
+
+    assert refusal(12, "w.npz") == "batch.hr_crop 12: losses.lpips needs 16 or more"
+    assert refusal(16, None) == (
+        "losses.lpips: needs the weights of LPIPS's VGG16; pass a .npz file as lpips_weights, see "
+        "docs/train.md"
+    )
+
+
 def test_a_kill_before_the_first_checkpoint_loses_nothing(check):
     _, position = check("pretrain")
     assert position is None
@@ -93,14 +114,15 @@ def test_a_kill_before_the_first_checkpoint_loses_nothing(check):
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
 def test_it_imports_no_tensorflow(suffix, small_data, tmp_path):
-    """With weights for the content loss too, which it reads and copies."""
+    """With weights for the content loss and LPIPS too, which it reads and copies."""
     weights, run = tmp_path / f"weights.{suffix}", tmp_path / "run"
+    np.savez(tmp_path / "lpips.npz", **lpips_weights())
     if suffix == "npz":
         np.savez(weights, **random_weights("vgg22"))
     else:
         write_h5(weights, random_weights("vgg22"))
-    command = [sys.executable, "-c", DRIVER, small_data, weights, run]
+    command = [sys.executable, "-c", DRIVER, small_data, weights, tmp_path / "lpips.npz", run]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.stdout == "prepared\n", result.stderr
     assert result.returncode == LOADED
-    assert (run / "vgg19.npz").exists()
+    assert {path.name for path in run.glob("*.npz")} == {"vgg19.npz", "lpips_vgg16.npz"}

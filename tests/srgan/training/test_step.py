@@ -11,10 +11,16 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.step_graph import traced_operations
+from data_pipeline.platform.storage import Storage, open_storage
 from srgan import losses
+from srgan.config import Config
+from srgan.lpips import lpips
 from srgan.training.adam import FusedAdam
 from srgan.training.state import state_arrays
-from tests.srgan.session import Session, config
+from tests.srgan.session import Session, assert_same_bytes, config
+from tests.srgan.test_network_losses import lpips_weights
+
+PATCHES = ", patch: true, spectral_norm: true"
 
 
 @pytest.fixture(autouse=True)
@@ -39,17 +45,21 @@ def trainable(network: keras.Model) -> np.ndarray:
 
 
 def test_the_average_follows_the_generator(small_data):
-    """After every step it is 0.8 of itself and 0.2 of the generator, batch statistics included."""
-    session = Session(
-        small_data, config("float64", "true", more="generator_average: 0.8"), 1, "gan"
-    )
+    """After every step it is d of itself and 1 - d of the generator, batch statistics included.
+
+    d is 2/11, 3/12 and 4/13 after the first steps of a phase, and 0.3 at most.
+    """
+    settings = config("float64", "true", more="generator_average: 0.3")
+    session = Session(small_data, settings, 1, "pretrain")
     generator, average = session.networks.generator, session.networks.average
     expected = flat(generator)
     np.testing.assert_array_equal(flat(average), expected)
-    for step in range(3):
-        session.train(step, step + 1)
-        expected = 0.8 * expected + 0.2 * flat(generator)
-    np.testing.assert_allclose(flat(average), expected, rtol=1e-12, atol=1e-15)
+    for phase in ("pretrain", "gan"):
+        session.begin(phase)
+        for step, decay in enumerate((2 / 11, 3 / 12, 0.3)):
+            session.train(step, step + 1)
+            expected = decay * expected + (1 - decay) * flat(generator)
+            np.testing.assert_allclose(flat(average), expected, rtol=1e-12, atol=1e-15)
     assert any(key.startswith("average/") for key in state_arrays(session.state))
 
 
@@ -181,8 +191,10 @@ def test_xla_gives_equal_results(small_data, phase):
 
 # TensorFlow asks the processor, and not this limit of oneDNN, whether oneDNN has bfloat16.
 @pytest.mark.skipif("ONEDNN_MAX_CPU_ISA" in os.environ, reason="oneDNN is limited by hand")
-@pytest.mark.parametrize("phase", ["pretrain", "gan"])
-def test_half_precision_makes_nearly_the_same_step(small_data, phase):
+@pytest.mark.parametrize(
+    ("phase", "discriminator"), [("pretrain", ""), ("gan", ""), ("gan", PATCHES)]
+)
+def test_half_precision_makes_nearly_the_same_step(small_data, phase, discriminator):
     """Equal terms within bfloat16's precision, and updates that point the same way.
 
     Adam's first update of a weight is about its gradient's sign, which rounding turns where the
@@ -191,7 +203,8 @@ def test_half_precision_makes_nearly_the_same_step(small_data, phase):
     """
     terms, updates = [], []
     for precision in ("float32", "mixed_bfloat16"):
-        session = Session(small_data, config(precision, "true"), 1, phase)
+        settings = config(precision, "true", discriminator=discriminator)
+        session = Session(small_data, settings, 1, phase)
         networks = (session.networks.generator, session.networks.discriminator)
         before = [trainable(network) for network in networks]
         terms.append(session.terms(0, 1))
@@ -207,3 +220,80 @@ def test_half_precision_makes_nearly_the_same_step(small_data, phase):
     trained = 1 if phase == "pretrain" else 2
     for one, other in list(zip(*updates, strict=True))[:trained]:
         assert one @ other > 0.7 * np.linalg.norm(one) * np.linalg.norm(other)
+
+
+@pytest.fixture
+def lpips_run(tmp_path) -> Storage:
+    np.savez(tmp_path / "lpips_vgg16.npz", **lpips_weights())
+    return open_storage(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("precision", "xla"),
+    [("float32", False), ("float32", True), ("float64", False), ("mixed_bfloat16", False)],
+)
+def test_lpips_is_a_term_of_a_phase(small_data, lpips_run, precision, xla):
+    """The first step's is that of SR of the first batch, as `lpips` itself computes it."""
+    phase = {"steps": 4, "losses": {"lpips": 0.5, "mse": 1.0}}
+    more = {"lpips_weights": "w.npz", "phases": {"pretrain": phase}, "xla": xla}
+    settings = config(precision, "false").model_dump() | more
+    session = Session(small_data, Config.model_validate(settings), 1, run=lpips_run)
+    assert session.term_names[:3] == ["mse", "lpips", "generator_loss"]
+    lr, hr = next(session.iterator(0, 1))
+    sr = session.networks.generator(tf.cast(lr, session.networks.generator.output.dtype) / 255)
+    expected = np.mean(lpips(tf.cast(hr, tf.float32) / 127.5 - 1, sr, lpips_weights(), "VGG16"))
+    before = flat(session.networks.generator)
+    terms = session.terms(0, 2)
+    assert np.isfinite(list(terms.values())).all()
+    tolerance = 0.03 if precision == "mixed_bfloat16" else 1e-4
+    np.testing.assert_allclose(terms["lpips"][0], expected, rtol=tolerance)
+    loss = terms["mse"] + 0.5 * terms["lpips"]
+    np.testing.assert_allclose(terms["generator_loss"], loss, rtol=1e-5)
+    assert (flat(session.networks.generator) != before).all()
+
+
+def test_a_run_with_lpips_resumes_bit_exact(small_data, lpips_run, tmp_path):
+    phase = {"steps": 4, "losses": {"lpips": 0.5}}
+    more = {"lpips_weights": "w.npz", "phases": {"pretrain": phase}}
+    settings = Config.model_validate(config("float32", "true").model_dump() | more)
+    whole, first, second = (Session(small_data, settings, 1, run=lpips_run) for _ in range(3))
+    whole.train(0, 4)
+    first.train(0, 2)
+    first.save(tmp_path, 2)
+    assert second.restore(tmp_path) == 2
+    second.train(2, 4)
+    assert_same_bytes(state_arrays(whole.state), state_arrays(second.state))
+
+
+def test_a_patch_discriminator_trains(small_data, tmp_path):
+    """Its terms are the means over its logits, with XLA as without; it resumes bit-exact."""
+    plain, compiled = (
+        Session(
+            small_data,
+            config("float64", "false", discriminator=PATCHES, more=f"xla: {xla}"),
+            1,
+            "gan",
+        )
+        for xla in ("false", "true")
+    )
+    lr, hr = next(plain.iterator(0, 1))
+    sr = plain.networks.generator(tf.cast(lr, tf.float64) / 255)
+    pictures = {"d_hr": tf.cast(hr, tf.float64) / 127.5 - 1, "d_sr": sr}
+    expected = {
+        name: tf.sigmoid(plain.networks.discriminator(one)) for name, one in pictures.items()
+    }
+    before = trainable(plain.networks.discriminator)
+    terms, others = plain.terms(0, 3), compiled.terms(0, 3)
+    for name, values in expected.items():
+        assert values.shape == (8, 8, 8, 1)
+        np.testing.assert_allclose(terms[name][0], np.mean(values), rtol=1e-10)
+        assert np.all((terms[name] > 0) & (terms[name] < 1))
+    for name, values in terms.items():
+        np.testing.assert_allclose(others[name], values, rtol=1e-5, atol=1e-12, err_msg=name)
+    assert (trainable(plain.networks.discriminator) != before).mean() > 0.9
+    plain.save(tmp_path, 3)
+    resumed = Session(small_data, plain.config, 1, "gan")
+    assert resumed.restore(tmp_path) == 3
+    for session in (plain, resumed):
+        session.train(3, 5)
+    assert_same_bytes(state_arrays(plain.state), state_arrays(resumed.state))

@@ -33,8 +33,14 @@ def _restore_precision():
             "phase": "clip_norm: 1e-2",
             "more": "generator_average: 0.9",
         },
+        {
+            "first_phase": "gan",
+            "batch_norm": "false",
+            "discriminator": ", patch: true, spectral_norm: true",
+            "more": "xla: true",
+        },
     ],
-    ids=["xla", "all-else"],
+    ids=["xla", "all-else", "patches"],
 )
 def test_two_replicas_reach_the_weights_of_one(small_data, tmp_path, settings):
     """Same global batch, float64: what remains is the order of summation."""

@@ -14,6 +14,8 @@ from data_pipeline.images import as_rgb
 from data_pipeline.imresize import imresize
 from data_pipeline.platform.storage import open_storage
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
+from srgan.evaluation.grid import grid
+from srgan.evaluation.perceptual import lpips_value
 from srgan.evaluation.psnr_ssim import score
 from srgan.metrics_log import MetricsLog, read_metrics
 from srgan.networks import generator
@@ -45,11 +47,20 @@ def test_the_scores_are_means_over_the_images(valid_photos, network, kernel):
     benchmark = folder_benchmark(str(valid_photos), None, scale=4, kernel=kernel)
     found = ValidationImages(benchmark, 2).examine(network).scores
     pairs = [benchmark.pair(number) for number in range(2)]
-    sr = [score(pair.hr, super_resolve(network, pair.lr), border=4) for pair in pairs]
-    bicubic = [score(pair.hr, imresize(pair.lr, 4, kernel), border=4) for pair in pairs]
-    for method, scores in (("validation", sr), ("bicubic", bicubic)):
-        for field in ("psnr_rgb", "psnr_y", "ssim_rgb", "ssim_y"):
-            mean = np.mean([getattr(one, field) for one in scores])
+    made = {
+        "validation": [super_resolve(network, pair.lr) for pair in pairs],
+        "bicubic": [imresize(pair.lr, 4, kernel) for pair in pairs],
+    }
+    assert len(found) == 2 * 6
+    for method, images in made.items():
+        scores = [
+            score(pair.hr, image, border=4)._asdict()
+            | lpips_value(pair.hr, image, border=4)
+            | {"grid": grid(pair.hr, image, scale=4)}
+            for pair, image in zip(pairs, images, strict=True)
+        ]
+        for field in scores[0]:
+            mean = np.mean([one[field] for one in scores])
             assert found[f"{method}_{field}"] == pytest.approx(mean, abs=1e-4)
 
 
@@ -215,16 +226,22 @@ def test_a_picture_that_bicubic_reproduces_has_no_score(tmp_path, network, caplo
         run = Validated(tmp_path, images, network, lease)
         run.begin(1)
         run.validator.finish(is_run_end=True)
-    text = "PSNR – dB (Y –), bicubic – (–), leaving out 1 of 1 images without a finite PSNR"
-    assert f"gan epoch 1: validation {text}: black" in caplog.text
+    assert "gan epoch 1: validation PSNR – dB (Y –), LPIPS 0." in caplog.text
+    text = "grid –; bicubic – (–), 0.0000, leaving out 1 of 1 images without a finite PSNR: black"
+    assert text in caplog.text
     (line,) = run.run.read("metrics.jsonl").splitlines()
     record = json.loads(line, parse_constant=pytest.fail)
     assert record["validation_psnr_rgb"] is record["bicubic_psnr_y"] is None
-    assert record["bicubic_ssim_y"] == 1
+    assert (record["bicubic_ssim_y"], record["bicubic_lpips"]) == (1, 0)
+    assert record["validation_grid"] is None  # the picture is too small
     (events,) = (item.key for item in run.run.list("tensorboard/validation/"))
     _, event = tf.data.TFRecordDataset(f"{run.run.uri}/{events}")
     tags = {one.tag for one in tf.compat.v1.Event.FromString(event.numpy()).summary.value}
-    assert {"validation/bicubic_ssim_y", "validation/samples"} <= tags
+    assert {
+        "validation/validation_lpips",
+        "validation/bicubic_ssim_y",
+        "validation/samples",
+    } <= tags
     assert "validation/bicubic_psnr_y" not in tags
 
 
