@@ -11,9 +11,10 @@ import venv
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
-from tests.conftest import PATIENCE, ROOT
+from tests.conftest import PATIENCE, ROOT, photograph
 
 PACKAGES = ("jobs", "srgan", "data_pipeline")
 
@@ -56,9 +57,14 @@ def test_a_python_below_a_folder_with_a_space_trains(small_data, config, tmp_pat
     assert (tmp_path / "run" / "goodput.json").exists()
 
 
-def test_tasks_that_rays_monitor_ends_are_not_run_for_ever(photos, tmp_path):
+def test_tasks_that_rays_monitor_ends_are_not_run_for_ever(tmp_path):
     full = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "100"}
-    done = job("prepare", *prepare_arguments(photos, tmp_path / "out"), **full)
+    # So many patches that the monitor looks before a task has ended.
+    (tmp_path / "photos").mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / f"photos/{number}.png"), photograph("astronaut.png"))
+    arguments = prepare_arguments(tmp_path / "photos", tmp_path / "out")
+    done = job("prepare", *arguments[:-1], 8, **full)
     assert done.returncode == 1, done
     (line,) = errors(done)
     assert "the memory of node " in line

@@ -36,7 +36,7 @@ def test_the_jobs_at_every_scale(command, tmp_path, photos, valid_photos, scale,
     given = ("--source", photos, "--valid-source", valid_photos, "--out", data)
     assert command(prepare, *given, *sizes).code == 0
     settings = [option for setting in SMALL for option in ("--set", setting)]
-    config = ("--config", ROOT / "configs/demo.yaml", *settings)
+    config = ("--config", ROOT / "tests/srgan/config_base.yaml", *settings)
     assert command(train, *config, "--data", data, "--run", run).code == 0
     (line,) = records(run)
     shown = cv2.imread(str(run / "samples/epoch-0001.png"))
