@@ -8,15 +8,19 @@
 #
 #   for variant in "cpu" "gpu --extra gpu"; do set -- $variant; uv pip compile --universal \
 #     --python-version 3.10 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-#     -c constraints.txt -o constraints-$1.txt $2 $3 pyproject.toml; done
+#     -c constraints.txt -o constraints-$1.txt --extra export $2 $3 pyproject.toml; done
 ARG VARIANT=gpu
 
 FROM python:3.12.12-slim-bookworm AS builder
 ARG VARIANT
+COPY constraints-build.txt /tmp/
 COPY constraints-${VARIANT}.txt /tmp/constraints.txt
+# pyvips alone comes as source, which is Python: it needs no compiler, but the tools that pack it.
 RUN python -m venv /opt/venv \
     && /opt/venv/bin/python -m pip install --no-cache-dir --require-hashes --no-deps \
-        --only-binary=:all: -r /tmp/constraints.txt
+        --only-binary=:all: -r /tmp/constraints-build.txt \
+    && /opt/venv/bin/python -m pip install --no-cache-dir --require-hashes --no-deps \
+        --only-binary=:all: --no-binary=pyvips --no-build-isolation -r /tmp/constraints.txt
 
 FROM python:3.12.12-slim-bookworm AS cpu
 # wget: KubeRay's probes. rsync, openssh-client: Ray's cluster launcher. No versions: Debian's

@@ -26,12 +26,13 @@ help:
 
 setup: .venv/.installed
 
-.venv/.installed: constraints.txt
+.venv/.installed: constraints.txt constraints-build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "error: $$($(PYTHON) --version 2>&1) at $(PYTHON) cannot be used: Python 3.10 to 3.13 is" \
 	    "needed; name one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r constraints.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r constraints-build.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r constraints.txt
 	touch $@
 
 demo: setup

@@ -123,8 +123,9 @@ def test_dockerfile():
     assert "RUN" not in names[names.index("USER") :]
     assert names.count("HEALTHCHECK") == 1
     install = next(line for line in arguments("RUN") if "pip install" in line)
-    for option in ("--require-hashes", "--no-deps", "-r /tmp/constraints.txt", "--no-cache-dir"):
-        assert option in install
+    for option in ("--require-hashes", "--no-deps", "--only-binary=:all:", "--no-cache-dir"):
+        assert install.count(option) == 2
+    assert install.index("-r /tmp/constraints-build.txt") < install.index("-r /tmp/constraints.txt")
     assert "constraints-${VARIANT}.txt /tmp/constraints.txt" in arguments("COPY")
     assert "/opt/srgan" in arguments("WORKDIR")
     environment = dict(re.findall(r"(\w+)=(\S+)", " ".join(arguments("ENV"))))
@@ -147,6 +148,7 @@ def test_the_image_holds_the_source_and_nothing_else():
     kinds = {path.parts[0] for path in files}
     assert kinds == {
         "configs",
+        "constraints-build.txt",
         "constraints-cpu.txt",
         "constraints-gpu.txt",
         "data_pipeline",
@@ -200,7 +202,7 @@ def test_development_tools_are_left_out_and_cuda_comes_once():
         assert len(versions) == 1
 
 
-@pytest.mark.parametrize("name", CONSTRAINTS)
+@pytest.mark.parametrize("name", (*CONSTRAINTS, "constraints-build.txt"))
 def test_constraints_name_no_host_and_hash_everything(name):
     text = (ROOT / name).read_text()
     assert "://" not in text
@@ -263,6 +265,7 @@ def test_the_cpu_images_install_lines_and_entry_points(tmp_path):
         install.replace("python -m venv", f"{_python()} -m venv")
         .replace("/opt/venv", str(tmp_path / "venv"))
         .replace("/tmp/constraints.txt", str(ROOT / "constraints-cpu.txt"))
+        .replace("/tmp/constraints-build.txt", str(ROOT / "constraints-build.txt"))
     )
     result = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, check=False)
     if result.returncode and re.search("NewConnectionError|Temporary failure", result.stderr):
