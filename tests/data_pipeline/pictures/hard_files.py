@@ -1,6 +1,5 @@
 """Picture files that programs and cameras make, and broken ones. Shared by tests."""
 
-import io
 import struct
 
 import numpy as np
