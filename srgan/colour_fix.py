@@ -39,5 +39,6 @@ def with_lows_of(lr: Floats, sr: Floats, scale: int, sigma: float = _SIGMA) -> F
     missing = 2 * lr - 1 - imresize_floats(sr, Fraction(1, scale))
     if sigma:
         size = 2 * math.ceil(3 * sigma) + 1
-        missing = cv2.GaussianBlur(missing, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
+        blurred = cv2.GaussianBlur(missing, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
+        missing = np.asarray(blurred, np.float32)
     return sr + imresize_floats(missing, Fraction(scale))

@@ -78,11 +78,11 @@ def bands(
     Raises:
         UserError: As `super_resolve`.
     """
-    most = np.iinfo(lr.dtype).max
+    most = np.float32(np.iinfo(lr.dtype).max)
     scale = scale_of(generator)
 
     def upscale(window: Levels) -> Levels:
-        pixels = window.astype(np.float32) / most
+        pixels: Floats = window.astype(np.float32) / most
         if self_ensemble:
             sr = eightfold(lambda seen: _upscale(generator, seen), pixels)
         else:
@@ -102,7 +102,7 @@ def bands(
 
 def _is_small(lr: npt.NDArray[Any], scale: int) -> bool:
     """Whether all layers run on the whole of LR at once."""
-    return max(lr.shape[:2]) <= _TAIL_TILE // scale
+    return bool(max(lr.shape[:2]) <= _TAIL_TILE // scale)
 
 
 def _upscale(generator: keras.Model, pixels: Floats) -> Floats:
