@@ -124,25 +124,27 @@ def test_tiles_equal_the_whole_image(scale, shape, options, monkeypatch):
 )
 def test_bands_equal_the_whole_image(dtype, network, options, monkeypatch):
     """In float64, as above, and in float32 at most a level apart (8 bit) or ten (16 bit)."""
-    lr = photograph("chelsea.png")[:150, :170].astype(dtype)
+    lr = photograph("chelsea.png")[:75, :90].astype(dtype)
     lr = lr * 257 if dtype == np.uint16 else lr
+    rounded, exact = (network_in(one, 2, **network) for one in ("float32", "float64"))
+    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 2 * 40)
     sizes = []
-    for band_bytes, trunk_tile in ((1 << 30, 1000), (1 << 30, 128), (200_000, 96)):
+    for band_bytes, trunk_tile in ((1 << 30, 1000), (1 << 30, 64), (50_000, 64)):
         monkeypatch.setattr("srgan.upscale._BAND_BYTES", band_bytes)
         monkeypatch.setattr("srgan.upscale._TRUNK_TILE", trunk_tile)
-        found = list(bands(network_in("float32", 4, **network), lr, **options))
+        found = list(bands(rounded, lr, **options))
         with monkeypatch.context() as patch:
             patch.setattr("srgan.upscale._levels", lambda sr, dtype: sr)
-            exact = list(bands(network_in("float64", 4, **network), lr, **options))
+            values = np.concatenate(list(bands(exact, lr, **options)))
         sizes.append(len(found))
-        sr, values = np.concatenate(found), np.concatenate(exact)
+        sr = np.concatenate(found)
         if trunk_tile == 1000:
             whole, whole_values = sr, values
         assert sr.dtype == dtype
-        assert sr.shape == (600, 680, 3)
+        assert sr.shape == (150, 180, 3)
         assert np.abs(values - whole_values).max() < 1e-6
         assert np.abs(sr.astype(int) - whole).max() <= (1 if dtype == np.uint8 else 10)
-    assert sizes[0] == 1 < sizes[1] < sizes[2]
+    assert sizes[0] == 1 < sizes[1] <= sizes[2]
     most = np.iinfo(dtype).max
     off = np.abs(whole - np.clip((whole_values + 1) * most / 2, 0, most))
     assert off.max() < (0.51 if dtype == np.uint8 else 10)
