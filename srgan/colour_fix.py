@@ -2,7 +2,7 @@
 
 LR determines the low frequencies of its picture. What SR misses of LR is found by shrinking SR,
 smoothed, enlarged and added: one step of back-projection (Irani and Peleg 1991, "Improving
-resolution by image registration", eq. 3) that a Gaussian keeps from the high frequencies. These
+resolution by image registration") that a Gaussian keeps from the high frequencies. These
 depend on how LR was made, which is not known of a photograph.
 """
 

@@ -52,3 +52,10 @@ def test_floats_are_resized_as_levels_are(scale):
     assert np.abs(floats - imresize(image, scale)).max() < 1.4
     turned = imresize_floats(image / np.float32(-255), scale) * -255
     np.testing.assert_allclose(turned, floats, atol=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 1), (1, 9)])
+def test_the_smallest_pictures(height, width):
+    lr = np.full((height, width, 3), 0.5, np.float32)
+    sr = np.full((4 * height, 4 * width, 3), 0.25, np.float32)
+    np.testing.assert_allclose(with_lows_of(lr, sr, 4), 0, atol=1e-6)
