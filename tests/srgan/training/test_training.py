@@ -16,15 +16,6 @@ from tests.conftest import PATIENCE, ROOT
 from tests.srgan.session import TOTAL_STEPS, Session, assert_same_bytes, config, train_apart
 from tests.srgan.test_network_losses import lpips_weights
 
-# Of the recommended recipe's parts: how far two replicas may be from one, by how far one has come.
-TOLERANCES = {
-    "generator": 0.2,
-    "generator_optimizer": 0.02,
-    "average": 0.2,
-    "discriminator": 0.2,
-    "discriminator_optimizer": 0.02,
-}
-
 
 @pytest.fixture(autouse=True)
 def _restore_precision():
@@ -77,7 +68,9 @@ def test_two_replicas_reach_the_weights_of_one(small_data, tmp_path, settings):
 def test_two_replicas_train_the_recommended_recipe_as_one_does(small_data, tmp_path):
     """XLA, half precision, LPIPS, a patch discriminator and the average, all together.
 
-    One replica rounds the whole batch's gradient to bfloat16, two round that of each half.
+    One replica rounds the whole batch's gradient to bfloat16, two round that of each half. They
+    differ by 0.001 (generator) and 0.05 (discriminator) of what the steps change. Where a replica
+    trains without the other's gradient, it is 0.24 and more.
     """
     small = ["generator.blocks=1", "generator.filters=8", "discriminator.filters=4"]
     small += ["batch.hr_crop=32", "batch.global_batch=4", "xla=true"]  # as on GPUs
@@ -90,10 +83,11 @@ def test_two_replicas_train_the_recommended_recipe_as_one_does(small_data, tmp_p
         ends.append(train_apart(small_data, run, 0, 3, settings, replicas=replicas, phase="gan"))
     start = Session(small_data, settings, 1, "gan", open_storage(str(run))).state
     first, one, two = (floats_of_parts(state) for state in (state_arrays(start), *ends))
-    assert one.keys() == {*TOLERANCES}
-    for part, tolerance in TOLERANCES.items():
-        change = np.linalg.norm(one[part] - first[part])
-        assert np.linalg.norm(two[part] - one[part]) < tolerance * change, part
+    networks = {"generator", "discriminator"}
+    assert one.keys() == {*networks, *(f"{name}_optimizer" for name in networks), "average"}
+    for part, values in one.items():
+        change = np.linalg.norm(values - first[part])
+        assert np.linalg.norm(two[part] - values) < 0.15 * change, part
 
 
 def floats_of_parts(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
