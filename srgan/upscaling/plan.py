@@ -94,11 +94,14 @@ def _open_input(uri: str) -> _Input:
             return _Input(storage, (glob.escape(name),), [StoredObject(name, size)], is_file=True)
     storage = open_storage(uri, follow_links=True)
     found = re.fullmatch(r"((?:[^*?[]*/)?)([^/]*[*?[].*)", uri)
-    if not found or (isinstance(storage, LocalStorage) and os.path.isdir(storage.uri)):
+    is_local, is_folder = isinstance(storage, LocalStorage), os.path.isdir(storage.uri)
+    if is_local and not is_folder and not found:
+        raise UserError(f"{storage.uri}: no such file or folder")
+    if not found or is_folder:
         return _Input(storage, _ALL, image_files(storage.list(), storage), is_file=False)
     storage = open_storage(found[1] or ".", follow_links=True)
     pattern = tuple(found[2].split("/"))
-    if isinstance(storage, LocalStorage):  # a walk through all folders could take long
+    if is_local:  # a walk through all folders could take long
         keys = glob.glob(found[2], root_dir=storage.uri, recursive=True)
         sizes = {key: storage.size(key) for key in keys}
         files = [StoredObject(key, size) for key, size in sizes.items() if size is not None]

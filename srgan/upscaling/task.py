@@ -108,10 +108,12 @@ def _write(task: UpscaleTask, picture: "Picture") -> None:
     from data_pipeline.pictures.write import PictureWriter
 
     settings, samples, alpha = task.settings, picture.samples, picture.alpha
+    kind = format_of_suffix(Path(task.work.target))
+    if alpha is not None and not kind.alpha and (alpha == np.iinfo(alpha.dtype).max).all():
+        alpha = None  # opaque everywhere: nothing is lost
     height, width, channels = samples.shape
     bits = 8 * samples.dtype.itemsize
     final = final_size(height, width, settings.outscale)
-    kind = format_of_suffix(Path(task.work.target))
     why = refusal(kind, height=final[0], width=final[1], bits=bits, alpha=alpha is not None)
     if why:
         raise UserError(why)
@@ -131,7 +133,8 @@ def _write(task: UpscaleTask, picture: "Picture") -> None:
             final_size=final,
         ) as writer,
     ):
-        for band in _bands(generator, picture, settings, label=task.work.source.key):
+        whole = picture._replace(alpha=alpha)
+        for band in _bands(generator, whole, settings, label=task.work.source.key):
             writer.write(band)
 
 

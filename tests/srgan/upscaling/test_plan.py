@@ -99,8 +99,8 @@ def test_one_picture_becomes_a_file_or_lies_in_a_folder(photos, tmp_path, bucket
 @pytest.mark.parametrize(
     ("given", "out", "ext", "message"),
     [
-        ("none", "out", None, "none: no such folder"),
-        ("photos/none.png", "out", None, "none.png: no such folder"),
+        ("none", "out", None, "none: no such file or folder"),
+        ("photos/none.png", "out", None, "none.png: no such file or folder"),
         ("photos/sub/deep/none*", "out", None, r"none\*: matches no file; put the pattern in quo"),
         ("empty", "out", None, r"empty: holds no image \(.png"),
         ("photos/notes.txt", "out", None, "notes.txt: is no picture by its name"),
