@@ -6,20 +6,22 @@ named, and all others are done.
 
 import argparse
 import logging
+from pathlib import Path
 
-from data_pipeline.pictures.formats import FORMATS
+from data_pipeline.pictures.formats import FORMATS, format_of_suffix
 from data_pipeline.platform.errors import UserError
 from jobs.command import Parser, run
-from srgan.upscaling.generator import find_generator
+from srgan.generator_choice import Epoch, choose_generator
+from srgan.generator_scale import stored_scale
 from srgan.upscaling.plan import Plan, plan
 from srgan.upscaling.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 
-def _epoch(text: str) -> int | str:
+def _epoch(text: str) -> Epoch:
     if text == "best":
-        return text
+        return "best"
     try:
         return int(text)
     except ValueError as error:
@@ -88,8 +90,9 @@ def main() -> None:
         parser.error("--epoch goes with --run")
     planned = plan(args.input, args.output, ext=args.ext)
     _check_quality(planned, args.quality)
-    generator = find_generator(args.run or args.weights, args.epoch, is_run=bool(args.run))
-    scale = generator.scale
+    generator = choose_generator(args.run or args.weights, args.epoch)
+    if not (scale := stored_scale(generator.data)):
+        raise UserError(f"{generator.uri}: is no generator that Keras can load; pass another one")
     if args.outscale is not None and not 0 < args.outscale <= scale:
         raise UserError(
             f"--outscale {args.outscale:g}: expected above 0 and at most {scale}, this "

@@ -86,7 +86,7 @@ def test_killed_at_random_moments_the_bytes_are_the_same(place):
         for key, data in contents(out).items():
             assert data == whole[key], key
     output = finish("upscale", *arguments, out.uri)
-    assert f"x4, small.keras: {out.uri}" in output or "complete, nothing to do" in output
+    assert f"x4, small: {out.uri}" in output or "complete, nothing to do" in output
     assert contents(out) == whole
     if not place.startswith("s3://"):
         assert not list(Path(out.uri).rglob(".*"))

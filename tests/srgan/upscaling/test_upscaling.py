@@ -91,7 +91,7 @@ def test_a_folder_from_end_to_end(command, caplog, run, network, photos, tmp_pat
     caplog.clear()
     done = command(upscale, *arguments)
     assert done.code == 0, done
-    assert done.out.endswith(f"upscaled 1 picture(s) (4 were there), x4, epoch 2: {out}\n")
+    assert done.out.endswith(f"upscaled 1 picture(s) (4 were there), x4, epoch-0002: {out}\n")
     assert f"1 inputs are newer than their results ({GREY}): --overwrite" in caplog.text
     second = versions(out)
     assert second == first | {BAD: second[BAD]}
