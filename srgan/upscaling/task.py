@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from srgan.upscaling.plan import Work
 from srgan.upscaling.settings import Settings, final_size
 
 if TYPE_CHECKING:
-    from data_pipeline.pictures.read import Picture
+    from data_pipeline.pictures.read import Picture, Samples
     from srgan.trained import TrainedGenerator
 
 _LARGE = 4 << 20  # LR pixels: a picture above them shows a progress of its own
@@ -140,7 +140,7 @@ def _write(task: UpscaleTask, picture: "Picture") -> None:
 
 def _bands(
     generator: "TrainedGenerator", picture: "Picture", settings: Settings, *, label: str
-) -> Iterator[Any]:
+) -> Iterator["Samples"]:
     """Bands of SR rows, of the picture's dtype and channels; alpha is the last one if it has any.
 
     Grey is the mean of the network's channels. Alpha never goes through the network.
@@ -164,15 +164,19 @@ def _bands(
     with Progress(label, total, "rows") if height * width > _LARGE else nullcontext() as progress:
         row = 0
         for band in made:
-            if channels == 1:
-                mean = band.mean(axis=2, keepdims=True)
-                band = np.floor(mean + 0.5).astype(band.dtype)
+            parts = [band if channels == 3 else _mean(band)]
             if enlarged is not None:
-                band = np.concatenate([band, enlarged[row : row + len(band), :, None]], axis=2)
+                parts.append(enlarged[row : row + len(band), :, None])
+            yield np.concatenate(parts, axis=2) if len(parts) > 1 else parts[0]
             row += len(band)
-            yield band
             if progress:
                 progress.advance(len(band))
+
+
+def _mean(band: "Samples") -> "Samples":
+    """The mean of the channels, rounded half up: [h, w, 3] -> [h, w, 1]."""
+    mean: Samples = np.floor(band.mean(axis=2, keepdims=True) + 0.5).astype(band.dtype)
+    return mean
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,7 @@ def test_a_claimed_output_has_its_settings_and_tells_what_is_there(out):
     for key in ("a.png", "other.png"):
         out.write(key, b"1")
     there = claim(out, SETTINGS, ["a.png", "b.png"], overwrite=False)
-    assert there == {"a.png": dict((one.key, one.changed) for one in out.list())["a.png"]}
+    assert there == {"a.png": {one.key: one.changed for one in out.list()}["a.png"]}
 
 
 def test_other_settings_are_refused_and_named(out):
