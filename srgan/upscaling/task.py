@@ -73,12 +73,11 @@ def _upscale(task: UpscaleTask) -> tuple[str, ...]:
     key = task.work.source.key
     try:
         picture = _read(task.source, key)
-        _write(task, picture)
+        return (*picture.notes, *_write(task, picture))
     except UnusableStorageError:  # so are all other pictures: it stays as it is
         raise
     except (ImageError, UserError) as error:
         raise UserError(f"{key}: {error}") from error
-    return picture.notes
 
 
 def _read(source: Storage, key: str) -> "Picture":
@@ -104,16 +103,19 @@ def _local_file(source: Storage, key: str) -> Iterator[Path]:
         yield path
 
 
-def _write(task: UpscaleTask, picture: "Picture") -> None:
+def _write(task: UpscaleTask, picture: "Picture") -> tuple[str, ...]:
+    """Makes and stores the result; returns what its format does not hold."""
     from data_pipeline.pictures.write import PictureWriter
 
     settings, samples, alpha = task.settings, picture.samples, picture.alpha
     kind = format_of_suffix(Path(task.work.target))
+    assert kind  # as planned
     if alpha is not None and not kind.alpha and (alpha == np.iinfo(alpha.dtype).max).all():
         alpha = None  # opaque everywhere: nothing is lost
     height, width, channels = samples.shape
     bits = 8 * samples.dtype.itemsize
     final = final_size(height, width, settings.outscale)
+    # Also the writer checks this, but only after the network is loaded and a file is begun.
     why = refusal(kind, height=final[0], width=final[1], bits=bits, alpha=alpha is not None)
     if why:
         raise UserError(why)
@@ -136,6 +138,7 @@ def _write(task: UpscaleTask, picture: "Picture") -> None:
         whole = picture._replace(alpha=alpha)
         for band in _bands(generator, whole, settings, label=task.work.source.key):
             writer.write(band)
+    return writer.notes
 
 
 def _bands(
@@ -148,29 +151,28 @@ def _bands(
     from data_pipeline.pictures.alpha import enlarge_alpha, fill_transparent
     from srgan.upscale import bands
 
-    samples, alpha = picture.samples, picture.alpha
-    enlarged = None
+    samples, alpha, scale = picture.samples, picture.alpha, settings.scale
     if alpha is not None:
         samples = fill_transparent(samples, alpha)
-        enlarged = enlarge_alpha(alpha, settings.scale)
     height, width, channels = samples.shape
-    total = height * settings.scale
     made = bands(
         generator.model,
         as_rgb(samples),
         self_ensemble=settings.self_ensemble,
         colour_fix=settings.colour_fix,
     )
-    with Progress(label, total, "rows") if height * width > _LARGE else nullcontext() as progress:
-        row = 0
+    is_large = height * width > _LARGE
+    with Progress(label, height, "rows") if is_large else nullcontext() as progress:
+        top = 0
         for band in made:
             parts = [band if channels == 3 else _mean(band)]
-            if enlarged is not None:
-                parts.append(enlarged[row : row + len(band), :, None])
+            rows = slice(top, top + len(band) // scale)
+            if alpha is not None:
+                parts.append(enlarge_alpha(alpha, scale, rows)[..., None])
             yield np.concatenate(parts, axis=2) if len(parts) > 1 else parts[0]
-            row += len(band)
             if progress:
-                progress.advance(len(band))
+                progress.advance(rows.stop - top)
+            top = rows.stop
 
 
 def _mean(band: "Samples") -> "Samples":
