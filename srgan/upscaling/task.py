@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from data_pipeline.images import ImageError, as_rgb
 from data_pipeline.pictures.formats import format_of_suffix, refusal
@@ -20,8 +21,10 @@ from srgan.upscaling.plan import Work
 from srgan.upscaling.settings import Settings, final_size
 
 if TYPE_CHECKING:
-    from data_pipeline.pictures.read import Picture, Samples
+    from data_pipeline.pictures.read import Picture
     from srgan.trained import TrainedGenerator
+
+_Levels = npt.NDArray[Any]  # uint8 or uint16
 
 _LARGE = 4 << 20  # LR pixels: a picture above them shows a progress of its own
 
@@ -143,7 +146,7 @@ def _write(task: UpscaleTask, picture: "Picture") -> tuple[str, ...]:
 
 def _bands(
     generator: "TrainedGenerator", picture: "Picture", settings: Settings, *, label: str
-) -> Iterator["Samples"]:
+) -> Iterator[_Levels]:
     """Bands of SR rows, of the picture's dtype and channels; alpha is the last one if it has any.
 
     Grey is the mean of the network's channels. Alpha never goes through the network.
@@ -151,7 +154,9 @@ def _bands(
     from data_pipeline.pictures.alpha import enlarge_alpha, fill_transparent
     from srgan.upscale import bands
 
-    samples, alpha, scale = picture.samples, picture.alpha, settings.scale
+    samples: _Levels = picture.samples
+    alpha: _Levels | None = picture.alpha
+    scale = settings.scale
     if alpha is not None:
         samples = fill_transparent(samples, alpha)
     height, width, channels = samples.shape
@@ -175,9 +180,9 @@ def _bands(
             top = rows.stop
 
 
-def _mean(band: "Samples") -> "Samples":
+def _mean(band: _Levels) -> _Levels:
     """The mean of the channels, rounded half up: [h, w, 3] -> [h, w, 1]."""
-    mean: Samples = np.floor(band.mean(axis=2, keepdims=True) + 0.5).astype(band.dtype)
+    mean: _Levels = np.floor(band.mean(axis=2, keepdims=True) + 0.5).astype(band.dtype)
     return mean
 
 
