@@ -26,9 +26,10 @@ class PictureFormat(NamedTuple):
     max_bytes: int | None = None
 
 
+# JPEG's side is libjpeg's limit; PNG's and TIFF's are this program's, far below the formats' own.
 FORMATS = {
     "png": PictureFormat("PNG", (".png",), 1_000_000, (8, 16), True, None),
-    "jpg": PictureFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_535, (8,), False, 95),
+    "jpg": PictureFormat("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, (8,), False, 95),
     "webp": PictureFormat("WebP", (".webp",), 16_383, (8,), True, 95),
     "tif": PictureFormat("TIFF", (".tif", ".tiff"), 1_000_000, (8, 16), True, None),
     "bmp": PictureFormat("BMP", (".bmp",), 1_000_000, (8,), False, None, 2**32 - 2**12),
