@@ -62,7 +62,8 @@ def evaluate(
     Raises:
         UserError: If an image, a generator or an epoch is missing or wrong, or the results in
             `out_uri` were made by another protocol. What could be scored is kept, is in the
-            tables, and is judged. If `best_by` was not measured. If a run has another scale than the images, nothing is scored.
+            tables, and is judged. Likewise if `best_by` was not measured. If a run has another
+            scale than the images, nothing is scored.
         JobFailedError: If workers fail again and again; what could be scored is kept likewise.
     """
     if out_uri is None and run_uri is None:
@@ -91,12 +92,8 @@ def evaluate(
             problem = problem or reference_problem
         epoch, broken = judge(first, epochs, limits, reference)
         alerts = tell_alerts(first, epoch, broken, data_set=benchmark.name, alert_url=alert_url)
-    if best_by:
-        try:
-            choose_best(first, benchmark, best_by)
-        except UserError as error:
-            problem = problem or error
-    if problem:
+    best_problem = _choose_best(first, benchmark, best_by)
+    if problem := problem or best_problem:
         raise problem
     if not compare:
         return _summary(first.out, "", alerts)
@@ -108,6 +105,18 @@ def evaluate(
         evaluated.append(another)
     write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
     return _summary(first.out, COMPARE, alerts)
+
+
+def _choose_best(
+    evaluation: RunEvaluation, benchmark: Benchmark, best_by: str | None
+) -> UserError | None:
+    """Writes best.json if it is wanted; returns the error if it cannot be."""
+    try:
+        if best_by:
+            choose_best(evaluation, benchmark, best_by)
+    except UserError as error:
+        return error
+    return None
 
 
 def _summary(out: Storage, prefix: str, alerts: list[str]) -> EvaluationSummary:
