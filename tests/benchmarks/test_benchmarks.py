@@ -244,3 +244,12 @@ def test_quality(tmp_path):
     assert list(scores) == ["bicubic", "srresnet", "srgan"]
     assert scores["bicubic"]["psnr_y"] > 20
     assert len({one["lpips"] for one in scores.values()}) == 3
+
+
+@pytest.mark.slow
+def test_upscale():
+    sizes = ("--size", "60x40", "--engine-size", "40x40", "--blocks", "1", "--filters", "4")
+    result = run("upscale", *sizes, "--repeats", "1")
+    assert result["sr_megapixels"] == pytest.approx(16 * 60 * 40 / 1e6)
+    # TensorFlow alone takes more; with Ray's processes it is never below that.
+    assert result["job_peak_megabytes"] > result["keras"]["peak_megabytes"] / 2 > 50
