@@ -4,6 +4,7 @@ Training data has a reader of its own, `data_pipeline.images`, which refuses mor
 """
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -141,7 +142,9 @@ def _exif_of_tiff(file: BinaryIO) -> bytes | None:
         ImageError: Naming the kind, and the fix.
     """
     try:
-        tags = read_tags(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's do not name the file
+            tags = read_tags(file)
     except Exception as error:  # Pillow raises several types for a damaged file
         raise ImageError("does not decode: its header is wrong; copy it again") from error
     check_kind(tags)

@@ -6,6 +6,7 @@ section 4.6). An EXIF block is a small TIFF file. So both ways, directories are 
 
 import io
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -23,6 +24,7 @@ _WIDTH, _HEIGHT = 0xA002, 0xA003
 _TYPES = {1: (1, 1), 2: (1, 1), 3: (2, 2), 4: (4, 4), 5: (8, 4), 6: (1, 1), 7: (1, 1), 8: (2, 2)}
 _TYPES |= {9: (4, 4), 10: (8, 4), 11: (4, 4), 12: (8, 8), 13: (4, 4), 16: (8, 8)}
 _LONG, _LONG8 = 4, 16
+_MOST_TAGS, _MOST_BYTES = 2**16, 2**26  # of a directory, of a value; more is damage
 
 
 class _Tag(NamedTuple):
@@ -57,7 +59,7 @@ def exif_of_tiff(file: BinaryIO) -> bytes | None:
         An EXIF block without orientation and thumbnail; None if the file has no EXIF.
 
     Raises:
-        ValueError: If a directory is damaged.
+        ValueError: If the first directory is damaged.
     """
     shape, first = _open(file)
     tags = _read(file, shape, first)
@@ -80,7 +82,7 @@ def append_exif(path: Path, exif: bytes, *, height: int, width: int) -> None:
         width: The same.
 
     Raises:
-        ValueError: If the block is damaged; the file is as it was.
+        ValueError: If the block's first directory is damaged; the file is as it was.
         OSError: If the disk is full.
     """
     block = io.BytesIO(exif.removeprefix(EXIF_HEAD))
@@ -122,26 +124,29 @@ def _open(file: BinaryIO) -> tuple[_Shape, int]:
 
 
 def _read(file: BinaryIO, shape: _Shape, at: int) -> _Tags:
-    """A directory's tags. Those of a type that TIFF does not have are left out.
+    """A directory's tags. Those whose type or place is wrong are left out: some cameras write such.
 
     Raises:
-        ValueError: If the directory or a value does not lie in the file.
+        ValueError: If the directory does not lie in the file.
     """
     file.seek(at)
     (count,) = _unpack(file, shape.order + shape.number)
+    if count > _MOST_TAGS:
+        raise ValueError("a directory has too many tags")
     room = struct.calcsize(f"={shape.position}")
     entries = [_unpack(file, f"{shape.order}HH{shape.position}{room}s") for _ in range(count)]
     tags = {}
     for number, type_, values, inline in entries:
-        if type_ not in _TYPES:
+        size, word = _TYPES.get(type_, (0, 1))
+        length = values * size
+        if not 0 < length <= _MOST_BYTES:
             continue
-        size, word = _TYPES[type_]
-        value = inline[: values * size]
-        if values * size > room:
+        value = inline[:length]
+        if length > room:
             file.seek(struct.unpack(shape.order + shape.position, inline)[0])
-            value = file.read(values * size)
-        if len(value) < values * size:
-            raise ValueError(f"the value of tag {number} lies outside of the file")
+            value = file.read(length)
+        if len(value) < length:
+            continue
         if shape.order == ">":
             value = np.frombuffer(value, f">u{word}").astype(f"<u{word}").tobytes()
         tags[number] = _Tag(type_, values, value)
@@ -162,8 +167,9 @@ def _inner(file: BinaryIO, shape: _Shape, tags: _Tags) -> dict[int, _Tags]:
     for number in (_EXIF, _GPS):
         if number in tags:
             at = int.from_bytes(tags[number].value, "little")
-            inner[number] = _read(file, shape, at)
-            inner[number].pop(_POSITIONS_INSIDE, None)
+            with suppress(ValueError):  # a damaged one is left out
+                inner[number] = _read(file, shape, at)
+                inner[number].pop(_POSITIONS_INSIDE, None)
     return inner
 
 
