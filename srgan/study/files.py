@@ -1,8 +1,13 @@
 """A study's files: the key, and the ratings that a server stored or raters sent as files."""
 
+import fcntl
 import json
+import os
 import re
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,48 @@ def study_folder(text: str) -> Path:
             f"{text!r}: a study is a local folder, as its ratings need a disk; pass one"
         )
     return Path(text).expanduser().absolute()
+
+
+@contextmanager
+def whole_folder(study: Path) -> Iterator[Path]:
+    """A folder that becomes STUDY when the block ends, and is removed if the block fails.
+
+    What an earlier, killed process left of its own is removed.
+
+    Raises:
+        UserError: If STUDY is there and holds something.
+    """
+    if study.exists() and (not study.is_dir() or any(study.iterdir())):
+        raise UserError(f"{study}: is there already and is no study; pass another --out")
+    study.parent.mkdir(parents=True, exist_ok=True)
+    prefix, suffix = f".{study.name}.", ".partial"
+    for left in study.parent.glob(f"{prefix}*{suffix}"):
+        with _locked(left) as is_ours:
+            if is_ours:
+                shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(suffix, prefix, study.parent))
+    try:
+        with _locked(folder):
+            yield folder
+            folder.chmod(0o755)
+            folder.replace(study)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether no living process holds the folder; the kernel drops a lock with its process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        is_ours = False
+        with suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = True
+        yield is_ours
+    finally:
+        os.close(handle)
 
 
 def stimulus_key(name: str) -> str:
