@@ -37,7 +37,7 @@ def _parser() -> Parser:
         "--crop-size",
         type=int,
         metavar="N",
-        help="side of a crop in pixels (default: 256, or less if the images are small)",
+        help="side of a crop in pixels (default: 320, or less if the images are small)",
     )
     make.add_argument(
         "--seed", type=int, metavar="N", help="of choice and order (default: a random one)"

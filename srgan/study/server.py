@@ -4,6 +4,7 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -225,8 +226,10 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
     )
     try:
         opened = config.bind_socket()
+        opened.listen()  # from here on a rater who comes waits, and is not refused
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{opened.getsockname()[1]}/" + (f"#{token}" if token else ""))
-        uvicorn.Server(config).run([opened])
+        with suppress(KeyboardInterrupt):  # the usual end; uvicorn has answered all requests
+            uvicorn.Server(config).run([opened])
     finally:
         server.close()

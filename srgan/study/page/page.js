@@ -58,7 +58,6 @@ function showProgress() {
   const done = study.trials.filter((_, trial) => answers.has(trial)).length;
   Object.assign($("progress"), { max: total, value: done });
   $("count").textContent = `${done} of ${total}`;
-  header.hidden = false;
   const late = answers.unsent.length;
   if (late > 1) tell(`${late} answers wait for the connection`);
   else if (!answers.isKept) tell("This browser keeps nothing: please do not reload");
@@ -81,10 +80,10 @@ async function welcome() {
   ], ["Start"]);
 }
 
-function choice(name, title, options) {
+function choice(name, title, options, size = "") {
   const rows = options.map(([value, text]) =>
     element("label", [element("input", [], { type: "radio", name, value, required: true }), text]));
-  return element("fieldset", [element("legend", title), ...rows]);
+  return element("fieldset", [element("legend", title), element("div", rows, { className: `options ${size}` })]);
 }
 
 async function askDisplay() {
@@ -97,7 +96,7 @@ async function askDisplay() {
     choice("screen", "Your screen", [["phone", "Phone"], ["tablet", "Tablet"], ["laptop", "Laptop"], ["monitor", "Monitor, up to 24 inch"], ["large", "Larger screen"]]),
     choice("light", "The light in your room", [["dark", "Dark"], ["dim", "Dim, or lamps"], ["bright", "Bright daylight"], ["sun", "Sun on the screen"]]),
     plate,
-    choice("steps", "How many of the 16 steps can you tell apart?", [["all", "All of them"], ["dark", "Not the darkest ones"], ["light", "Not the lightest ones"], ["both", "Neither the darkest nor the lightest"]]),
+    choice("steps", "How many of the 16 steps can you tell apart?", [["all", "All of them"], ["dark", "Not the darkest ones"], ["light", "Not the lightest ones"], ["both", "Neither of them"]], "wide"),
   ]);
   const note = element("p", "", { className: "problem", role: "status" });
   for (;;) {
@@ -145,14 +144,26 @@ function enable(isOn) {
 function afterPlacing() {
   if (!study || !current) return;
   if (isPairs()) {
-    const names = stage.isStacked ? ["Upper", "Lower"] : ["Left", "Right"];
-    names.forEach((text, number) => { buttonOf(number).firstChild.textContent = text; });
+    sides().forEach((text, number) => { buttonOf(number).firstChild.textContent = text; });
   }
   stage.element.querySelector(".small")?.remove();
   if (!stage.fits) {
     stage.element.append(element("div", element("p", "There is not enough room for the picture, which must not be shrunk. Please make the window larger, or turn the phone.", { className: "card" }), { className: "small" }));
   }
   enable(stage.fits);
+}
+
+const sides = () => (stage.isStacked ? ["Upper", "Lower"] : ["Left", "Right"]);
+
+function question(example) {
+  if (isPairs()) {
+    return example === undefined
+      ? "Which picture looks better?"
+      : `Example: the ${sides()[example].toLowerCase()} one looks better. Please choose it.`;
+  }
+  return example === undefined
+    ? "How good does this picture look?"
+    : `Example: this is a ${example} (${SCALE[example - 1].toLowerCase()}). Please press ${example}.`;
 }
 
 function answer(value) {
@@ -218,11 +229,6 @@ async function show(trial) {
   stage.clear();
   const images = await pictures(trial);
   tell("");
-  const word = isPairs() ? ["left", "right"][example] : example && `${example} (${SCALE[example - 1].toLowerCase()})`;
-  $("question").classList.toggle("example", example !== undefined);
-  $("question").textContent = example === undefined
-    ? (isPairs() ? "Which picture looks better?" : "How good does this picture look?")
-    : (isPairs() ? `Example: the marked one looks better. Please choose it.` : `Example: this is a ${word}. Please press ${example}.`);
   images.forEach((image, number) => {
     const side = isPairs() ? `${["First", "Second"][number]} picture` : "Picture";
     image.alt = `${side} of question ${trial + 1} of ${study.trials.length}`;
@@ -230,6 +236,8 @@ async function show(trial) {
   for (const button of $("answers").children) button.classList.remove("pressed", "wanted");
   if (example !== undefined) buttonOf(example).classList.add("wanted");
   stage.show(images, study.side);
+  $("question").classList.toggle("example", example !== undefined);
+  $("question").textContent = question(example);
   await new Promise((painted) => { requestAnimationFrame(() => requestAnimationFrame(painted)); });
   const answered = new Promise((done) => { current = { trial, shown: performance.now(), done }; });
   afterPlacing();
@@ -288,6 +296,7 @@ async function main() {
     await card("Welcome back", [element("p", `You have answered ${next} of ${count} questions.`)], ["Continue"]);
   }
   showProgress();
+  header.hidden = false;
   for (let before = next; next >= 0 && next < count; before = next, next += 1) {
     if (!isLeft(next)) continue;
     const [now, last] = [study.trials[next], study.trials[before]];
