@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -212,11 +213,10 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
         raise UserError(f"--host {host}: others can reach it; pass --token, a word for raters")
     if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isalnum()):
         raise UserError(f"--token: pass at least {_SHORTEST_TOKEN} letters and digits, at random")
+    opened = _listening(host, port)
     server = StudyServer(study, token)
     config = uvicorn.Config(
         server.app(is_local=is_local),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -225,11 +225,23 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
         timeout_graceful_shutdown=5,
     )
     try:
-        opened = config.bind_socket()
-        opened.listen()  # from here on a rater who comes waits, and is not refused
         shown = f"[{host}]" if ":" in host else host
         say(f"http://{shown}:{opened.getsockname()[1]}/" + (f"#{token}" if token else ""))
         with suppress(KeyboardInterrupt):  # the usual end; uvicorn has answered all requests
             uvicorn.Server(config).run([opened])
     finally:
         server.close()
+        opened.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens: from here on a rater who comes waits, and is not refused."""
+    opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a restart
+        opened.bind((host, port))
+        opened.listen()
+    except OSError as error:
+        opened.close()
+        raise UserError(f"--host {host} --port {port}: {error.strerror}; pass others") from error
+    return opened

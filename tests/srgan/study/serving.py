@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -60,10 +61,8 @@ def serving(study: Path, *options: Any, port: int = 0) -> Iterator[Served]:
 def in_thread(study: Path, token: str | None = None, *, is_local: bool = True) -> Iterator[int]:
     """The server in this process; its port."""
     server = StudyServer(study, token)
-    config = uvicorn.Config(server.app(is_local=is_local), port=0, log_level="warning")
-    listening = config.bind_socket()
-    listening.listen()
-    running = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(server.app(is_local=is_local), log_level="warning"))
     thread = threading.Thread(target=running.run, args=([listening],))
     thread.start()
     try:
@@ -71,6 +70,7 @@ def in_thread(study: Path, token: str | None = None, *, is_local: bool = True) -
     finally:
         running.should_exit = True
         thread.join()
+        listening.close()
         server.close()
 
 
