@@ -5,7 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,6 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
         raise UserError(f"--host {host}: others can reach it; pass --token, a word for raters")
     if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isalnum()):
         raise UserError(f"--token: pass at least {_SHORTEST_TOKEN} letters and digits, at random")
-    opened = _listening(host, port)
     server = StudyServer(study, token)
     config = uvicorn.Config(
         server.app(is_local=is_local),
@@ -224,14 +223,11 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
         limit_concurrency=1000,
         timeout_graceful_shutdown=5,
     )
-    try:
-        shown = f"[{host}]" if ":" in host else host
+    shown = f"[{host}]" if ":" in host else host
+    with closing(server), closing(_listening(host, port)) as opened:
         say(f"http://{shown}:{opened.getsockname()[1]}/" + (f"#{token}" if token else ""))
         with suppress(KeyboardInterrupt):  # the usual end; uvicorn has answered all requests
             uvicorn.Server(config).run([opened])
-    finally:
-        server.close()
-        opened.close()
 
 
 def _listening(host: str, port: int) -> socket.socket:
