@@ -285,6 +285,13 @@ WRONG = {
         ("--run", "{none}", "--quality", "101", PICTURE, "{out}"),
         ("--run", "{none}", "--quality", "90", PICTURE, "{out}"),
     ],
+    "study": [
+        (),
+        ("make", "--run", "{none}", "--out", "{out}"),
+        ("make", "--run", "{none}", "--out", "s3://bucket/study"),
+        ("serve", "--study", "{none}"),
+        ("score", "--study", "s3://bucket/study"),
+    ],
 }
 HEAVY = {"tensorflow", "keras", "ray", "matplotlib", "skimage"}
 CALLS = """
