@@ -68,24 +68,24 @@ def operations(generator: keras.Model) -> list[Op]:
 
 
 def _op(layer: keras.Layer, inputs: tuple[str, ...], generator: str) -> Op:
+    op = Op("add", inputs, f"generator/{layer.name}")
     weights = tuple(np.asarray(one, np.float32) for one in layer.get_weights())
-    name = f"generator/{layer.name}"
     match layer:
-        case keras.layers.Conv2D():
-            return Op("conv", inputs, name, weights)
-        case keras.layers.PReLU():
-            return Op("prelu", inputs, name, (weights[0].reshape(-1),))
         case keras.layers.Add():
-            return Op("add", inputs, name)
-        case PixelShuffle():
-            return Op("pixel_shuffle", inputs, name, factor=layer.factor)
-        case BilinearUpscaling():
-            return Op("bilinear", inputs, name, factor=layer.factor)
+            return op
+        case keras.layers.Conv2D():
+            return op._replace(kind="conv", weights=weights)
+        case keras.layers.PReLU():
+            return op._replace(kind="prelu", weights=(weights[0].reshape(-1),))
+        case PixelShuffle() | BilinearUpscaling():
+            kind = "bilinear" if isinstance(layer, BilinearUpscaling) else "pixel_shuffle"
+            return op._replace(kind=kind, factor=layer.factor)
         case keras.layers.Rescaling():
-            return Op("affine", inputs, name, (np.float32(layer.scale), np.float32(layer.offset)))
+            gain, offset = np.float32(layer.scale), np.float32(layer.offset)
+            return op._replace(kind="affine", weights=(gain, offset))
         case keras.layers.Activation() if layer.activation is keras.activations.tanh:
-            return Op("tanh", inputs, name)
-    raise UserError(f"{generator}: has a layer {type(layer).__name__}: cannot be exported to ONNX")
+            return op._replace(kind="tanh")
+    raise UserError(f"{generator}: has a layer {type(layer).__name__}: cannot be exported")
 
 
 def _normalised(conv: Op, layer: Any) -> Op:

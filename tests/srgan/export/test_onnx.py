@@ -40,16 +40,16 @@ def session(folder):
     return onnxruntime.InferenceSession(folder / "generator.onnx", options)
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize(
-    "options",
+    ("scale", "options"),
     [
-        {},
-        {"batch_norm": False, "direct_upsampling": True},
-        {"global_skip": True, "icnr": True},
-        {"batch_norm": False, "global_skip": True, "direct_upsampling": True},
+        (2, {}),
+        (3, {"global_skip": True, "icnr": True}),
+        (4, {"batch_norm": False, "prelu_slope": 0.0}),
+        (4, {"batch_norm": False, "global_skip": True, "direct_upsampling": True}),
+        (8, {"direct_upsampling": True}),
+        (8, {"global_skip": True}),
     ],
-    ids=["paper", "direct", "skip", "direct-skip"],
 )
 def test_every_generator_equals_keras_within_one_level(scale, options, tmp_path):
     network = trained(scale=scale, **options)
@@ -104,7 +104,7 @@ def test_folded_batch_normalisation_is_keras_own():
 def test_a_network_of_other_layers_is_refused():
     image = keras.Input((None, None, 3))
     relu = keras.Model(image, keras.layers.ReLU()(image), name="other")
-    with pytest.raises(UserError, match="other: has a layer ReLU: cannot be exported to ONNX"):
+    with pytest.raises(UserError, match="other: has a layer ReLU: cannot be exported"):
         operations(relu)
     norm = keras.Model(image, keras.layers.BatchNormalization(name="norm")(image), name="other")
     with pytest.raises(UserError, match="other: its layer norm follows no convolution"):
