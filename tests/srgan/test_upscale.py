@@ -8,7 +8,8 @@ from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from srgan.generator_file import load_weights, save_generator
 from srgan.networks import generator
-from srgan.upscale import in_tiles, super_resolve
+from srgan.tiles import in_tiles
+from srgan.upscale import super_resolve
 from tests.conftest import photograph
 
 
@@ -99,7 +100,7 @@ def test_tiles_equal_the_whole_image(scale, shape, options, monkeypatch):
     monkeypatch.setattr("srgan.upscale._TRUNK_TILE", 128)
     monkeypatch.setattr("srgan.upscale._TAIL_TILE", 48 * scale)
     levels = super_resolve(network_in("float32", scale, **options), lr)
-    monkeypatch.setattr("srgan.upscale._levels", lambda sr: sr)
+    monkeypatch.setattr("srgan.upscale._levels", lambda sr, dtype: sr)
     network = network_in("float64", scale, **options)
     tiled = super_resolve(network, lr)
     monkeypatch.setattr("srgan.upscale._TAIL_TILE", 1000 * scale)

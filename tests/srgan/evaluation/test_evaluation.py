@@ -31,7 +31,7 @@ from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
 from srgan.evaluation.score_files import read_score_files, write_score_file
 from srgan.flops import upscaling_gflops
-from srgan.generator_file import load_generator, save_generator
+from srgan.generator_file import read_generator, save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
 from srgan.training.validation import ValidationImages
@@ -331,7 +331,7 @@ def test_pictures_that_a_method_reproduces_are_left_out_and_named(run, command, 
     assert ("bicubic", "pixels") not in exact
     scores = {row["method"]: row for row in rows(out, "measures.csv")}
     benchmark = folder_benchmark(str(folder), None, scale=4, kernel="opencv")
-    network = load_generator(run, generator_key(1))
+    network = read_generator(run, generator_key(1))
     validation = ValidationImages(benchmark, 9).examine(network)
     assert validation.text.endswith(
         "leaving out 3 of 4 images without a finite PSNR: black, flat, pixels"
@@ -488,7 +488,7 @@ def test_srresnet_and_measures_by_the_runs_own_vgg(benchmark, small_data, tmp_pa
         np.mean(consistencies), abs=1e-3
     )
     assert table["hr", ""]["vgg22"] == "0.0000"
-    network = load_generator(run, "generators/pretrain.keras")
+    network = read_generator(run, "generators/pretrain.keras")
     for (method, _), row in table.items():  # absent, not zero
         assert (row["vgg54"], row["niqe"]) == ("", "")
         has_size = method in ("srresnet", "srgan")
