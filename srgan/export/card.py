@@ -1,6 +1,7 @@
 """The model card: Markdown for people, with the fields that Hugging Face reads."""
 
 import io
+import re
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def front_matter(facts: Facts, name: Name) -> dict[str, Any]:
         licence = {
             "license": "other",
             "license_name": f"trained-on-{facts.data_set.name}",
-            "license_link": "README.md",
+            "license_link": facts.data_set.licence_link,
         }
     library = {"library_name": form.library} if form.library else {}
     tags = ["super-resolution", "image-super-resolution", "srgan", f"x{facts.scale}", name]
@@ -81,7 +82,7 @@ def _result(scores: Scores, scale: int) -> dict[str, Any]:
     images = _images(scores)
     return {
         "task": {"type": "image-to-image", "name": f"x{scale} super-resolution"},
-        "dataset": {"type": images.lower().replace(" ", "-"), "name": images},
+        "dataset": {"type": re.sub(r"\W+", "-", images.lower()), "name": images},
         "metrics": [
             {
                 "type": _METRICS.get(measure.key, measure.key),
@@ -102,7 +103,9 @@ def _table(scores: Scores) -> _Table:
         )
         for one in _measures(scores)
     ]
-    return _Table(_images(scores), scores.protocol, rows)
+    absent = {one.title for one in MEASURES} - {one.title for one in _measures(scores)}
+    protocol = {key: value for key, value in scores.protocol.items() if key not in absent}
+    return _Table(_images(scores), protocol, rows)
 
 
 def _measures(scores: Scores) -> list[Measure]:

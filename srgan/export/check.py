@@ -17,7 +17,7 @@ from data_pipeline.prepare.sources import SAMPLES, open_source
 from srgan.export.formats import Format
 
 _SIDE = 128  # LR pixels: a picture takes the largest generator about a second
-_ODD_SIZES = ((1, 1), (7, 5), (64, 3))
+_ODD_SIZES = ((1, 1), (7, 5), (4001, 3))
 
 _ROOT = Path(__file__).parents[2]
 
@@ -57,10 +57,11 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         """The difference for people."""
-        return (
-            f"at most {self.levels} level(s) apart, on {self.share:.4%} of {self.values:,} values "
-            f"of {self.pictures} pictures"
-        )
+        values = f"{self.values:,} values of {self.pictures} pictures"
+        if self.levels == 0:
+            return f"equal on all {values}"
+        levels = f"{self.levels} level{'s' if self.levels > 1 else ''}"
+        return f"at most {levels} apart, on {self.share:.4%} of {values}"
 
 
 def check_pictures(scale: int) -> dict[str, Image]:
@@ -74,7 +75,7 @@ def check_pictures(scale: int) -> dict[str, Image]:
             crop = photo[top : top + scale * _SIDE, left : left + scale * _SIDE]
             pictures[one.name] = imresize(crop_to_multiple(crop, scale), Fraction(1, scale))
     name, last = next(reversed(pictures.items()))
-    odd = {f"{name} {h}x{w}": np.ascontiguousarray(last[:h, :w]) for h, w in _ODD_SIZES}
+    odd = {f"{name} {h}x{w}": np.resize(last, (h, w, 3)) for h, w in _ODD_SIZES}
     return pictures | odd
 
 
@@ -121,7 +122,7 @@ def _run(
 ) -> Mapping[str, Image]:
     """The export's results by the pictures' names."""
     given, made = scratch / "pictures.npz", scratch / "results.npz"
-    np.savez(given, **pictures)
+    np.savez(given, allow_pickle=False, **pictures)
     path = _WITHOUT_US if form.loads_without_us else _WITH_US
     program = _PROGRAM.format(path=path, **form.snippet._asdict())
     # -I: neither PYTHONPATH nor the folder that it runs in is on its path.

@@ -11,21 +11,26 @@ from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.storage import Storage, open_storage
 from data_pipeline.prepare.div2k import LICENCE
 from data_pipeline.prepare.sources import DIV2K, SAMPLES
-from srgan.evaluation.measures import Values
+from srgan.best import read_best
+from srgan.evaluation.measures import MEASURES, Values
 from srgan.evaluation.run_reader import TrainingRun
 from srgan.evaluation.score_files import BASELINES, read_score_files
 from srgan.evaluation.table import BICUBIC, images_left_out, mean_values
 from srgan.export.graph import Op, operations
 from srgan.flops import upscaling_gflops
-from srgan.run_layout import DATASET_KEY
+from srgan.run_layout import BEST_KEY, DATASET_KEY
 from srgan.trained import TrainedGenerator
 
 _SCORE_FILE = re.compile(r"(evaluation/[^/]+)/scores/[^/]+\.parquet")
 
+# What is said of the images of a source, and where.
 _LICENCES = {
-    DIV2K: LICENCE,
-    SAMPLES: "photographs that ship with scikit-image; its documentation of skimage.data says who "
-    "made each and under which licence",
+    DIV2K: (LICENCE, "https://data.vision.ee.ethz.ch/cvl/DIV2K/"),
+    SAMPLES: (
+        "photographs that ship with scikit-image; its documentation says who made each, and which "
+        "licence it has",
+        "https://scikit-image.org/docs/stable/api/skimage.data.html",
+    ),
 }
 
 _log = logging.getLogger(__name__)
@@ -37,6 +42,7 @@ class DataSet(NamedTuple):
     Attributes:
         name: `div2k`, `samples`, or the last part of the source's URI; "" if nothing tells it.
         licence: Of its images; "" if it is not known.
+        licence_link: Where it stands; likewise.
         images: How many training images; None if nothing tells it.
         kernel: The kernel that made its LR; None for LR files of unknown origin.
         manifest_sha256: Its identity.
@@ -44,6 +50,7 @@ class DataSet(NamedTuple):
 
     name: str
     licence: str
+    licence_link: str
     images: int | None
     kernel: str | None
     manifest_sha256: str
@@ -78,6 +85,7 @@ class Facts(NamedTuple):
         config: The run's configuration.
         data_set: What it was trained on.
         scores: Every evaluation of it that RUN has.
+        best: By what it is RUN's best; "" if it is not, or nobody asked.
     """
 
     name: str
@@ -91,6 +99,7 @@ class Facts(NamedTuple):
     config: dict[str, Any]
     data_set: DataSet
     scores: tuple[Scores, ...]
+    best: str
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON has it: lists and objects."""
@@ -118,6 +127,7 @@ def collect_facts(run: TrainingRun, generator: TrainedGenerator) -> Facts:
         config=run.config.model_dump(mode="json"),
         data_set=_data_set(run),
         scores=_scores(run.storage, generator.sha256),
+        best=_best(run.storage, generator.sha256),
     )
 
 
@@ -156,15 +166,25 @@ def _data_set(run: TrainingRun) -> DataSet:
             "%s: is gone or another one now; the model card cannot name the training images",
             run.data_uri,
         )
-        return DataSet("", "", None, run.kernel, sha256)
+        return DataSet("", "", "", None, run.kernel, sha256)
     source = manifest.settings.source
+    licence, link = _LICENCES.get(source, ("", ""))
     return DataSet(
         name=PurePosixPath(source).name,
-        licence=_LICENCES.get(source, ""),
+        licence=licence,
+        licence_link=link,
         images=sum(len(shard.images) for shard in manifest.shards),
         kernel=run.kernel,
         manifest_sha256=sha256,
     )
+
+
+def _best(run: Storage, sha256: str) -> str:
+    if run.size(BEST_KEY) is None or (best := read_best(run)).sha256 != sha256:
+        return ""
+    title = {one.key: one.title for one in MEASURES}.get(best.measure, best.measure)
+    value = f"{best.value:.4g} {best.unit}".rstrip()
+    return f"{title} ({value} on {best.data}), of {len(best.of_epochs)} epochs compared"
 
 
 def _scores(run: Storage, sha256: str) -> tuple[Scores, ...]:

@@ -67,7 +67,7 @@ def operations(generator: keras.Model) -> list[Op]:
     return ops
 
 
-def _op(layer: keras.Layer, inputs: tuple[str, ...], generator: str) -> Op:
+def _op(layer: keras.Layer, inputs: tuple[str, ...], generator: str) -> Op:  # noqa: PLR0911
     op = Op("add", inputs, f"generator/{layer.name}")
     weights = tuple(np.asarray(one, np.float32) for one in layer.get_weights())
     match layer:
@@ -77,9 +77,10 @@ def _op(layer: keras.Layer, inputs: tuple[str, ...], generator: str) -> Op:
             return op._replace(kind="conv", weights=weights)
         case keras.layers.PReLU():
             return op._replace(kind="prelu", weights=(weights[0].reshape(-1),))
-        case PixelShuffle() | BilinearUpscaling():
-            kind = "bilinear" if isinstance(layer, BilinearUpscaling) else "pixel_shuffle"
-            return op._replace(kind=kind, factor=layer.factor)
+        case PixelShuffle():
+            return op._replace(kind="pixel_shuffle", factor=layer.factor)
+        case BilinearUpscaling():
+            return op._replace(kind="bilinear", factor=layer.factor)
         case keras.layers.Rescaling():
             gain, offset = np.float32(layer.scale), np.float32(layer.offset)
             return op._replace(kind="affine", weights=(gain, offset))

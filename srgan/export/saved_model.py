@@ -1,5 +1,6 @@
 """A generator as a SavedModel: TensorFlow alone runs it, without Keras and this package."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ def write_saved_model(network: Any, facts: Mapping[str, Any], folder: Path) -> N
     """
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")])
     def serve(image: Any) -> dict[str, Any]:
         sr = network(tf.cast(image, tf.float32) / 255.0, training=False)
         levels = tf.floor(sr * 127.5 + 128.0)
@@ -27,4 +27,8 @@ def write_saved_model(network: Any, facts: Mapping[str, Any], folder: Path) -> N
     # A module of bare variables: of a Keras model it would want Keras's layers, and ours, to load.
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    for library in ("absl", "tensorflow"):  # they tell names inside and the temporary folder
+        logging.getLogger(library).setLevel(logging.WARNING)
+    image = tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")
+    signature = tf.function(serve, input_signature=[image])
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
