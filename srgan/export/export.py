@@ -108,7 +108,8 @@ def _is_there(out: Storage, form: Format, described: dict[str, Any]) -> bool:
         UserError: If it holds something else.
     """
     keys = [item.key for item in out.list()]
-    foreign = [key for key in keys if not key.startswith((*form.files, FACTS, CARD))]
+    ours = {*form.files, FACTS, CARD}
+    foreign = [key for key in keys if "".join(key.partition("/")[:2]) not in ours]
     if foreign:
         raise UserError(f"{out.uri}: holds {foreign[0]} already; choose another OUT")
     if CARD not in keys:

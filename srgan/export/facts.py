@@ -184,7 +184,7 @@ def _best(run: Storage, sha256: str) -> str:
         return ""
     title = {one.key: one.title for one in MEASURES}.get(best.measure, best.measure)
     value = f"{best.value:.4g} {best.unit}".rstrip()
-    return f"{title} ({value} on {best.data}), of {len(best.of_epochs)} epochs compared"
+    return f"{title} ({value} on {best.data}; epochs compared: {len(best.of_epochs)})"
 
 
 def _scores(run: Storage, sha256: str) -> tuple[Scores, ...]:

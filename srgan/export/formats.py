@@ -32,7 +32,7 @@ class Format(NamedTuple):
     Attributes:
         title: Its name for people.
         write: Writes the export of a float32 network with its facts into a folder.
-        files: The keys that it writes, or what they begin with; a reader opens the last one first.
+        files: The files and folders/ that it writes; a reader opens the last one first.
         needs: Modules beside the package's own requirements, to write and to compare.
         loads_without_us: Whether it loads where this package is not installed.
         values: What the network in it takes and gives.

@@ -58,7 +58,7 @@ def _before(network, tensors, image):
 
 
 def test_the_largest_map_is_counted():
-    # The paper's: 64 maps of SR's size; the convolution before the last stage makes as many numbers.
+    # The paper's: 64 maps of SR's size, before and after the last sub-pixel stage.
     assert largest_map(operations(generator(blocks=1, filters=64))) == 64 * 16
     # ESPCN's end: 64 maps of LR's size are more than the 48 that become the image.
     direct = generator(blocks=1, filters=64, direct_upsampling=True)

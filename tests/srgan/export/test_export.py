@@ -78,8 +78,12 @@ def test_an_export_is_written_compared_and_described(name, exported, command, st
     own = {
         "onnx": ["generator.onnx"],
         "keras": ["generator.keras"],
-        "saved_model": ["fingerprint.pb", "saved_model.pb"]
-        + ["variables/variables.data-00000-of-00001", "variables/variables.index"],
+        "saved_model": [
+            "fingerprint.pb",
+            "saved_model.pb",
+            "variables/variables.data-00000-of-00001",
+            "variables/variables.index",
+        ],
     }
     assert files(out) == sorted([*own[name], "README.md", "srgan.json"])
     facts = json.loads((out / "srgan.json").read_text())
@@ -209,7 +213,7 @@ def test_the_other_process_has_no_package_of_ours(stored_run, tmp_path, monkeypa
     snippet = formats.Snippet("import numpy as np", "import srgan", "sr = lr")
     form = formats.FORMATS["onnx"]._replace(snippet=snippet)
     picture = {"one": np.zeros((2, 2, 3), np.uint8)}
-    with pytest.raises(Exception, match="import of srgan halted; None in sys.modules"):
+    with pytest.raises(Exception, match=r"import of srgan halted; None in sys\.modules"):
         check.compare(lambda lr: lr, tmp_path, form, picture, tmp_path)
 
 
@@ -260,7 +264,7 @@ def test_the_best_epoch_says_by_what(command, stored_run, tmp_path):
     )
     write_best(open_storage(str(run)), best)
     assert command(export, *arguments).code == 0
-    line = "- It is the best epoch of its run by PSNR Y (17.24 dB on Set5), of 1 epochs compared."
+    line = "- It is the best epoch of its run by PSNR Y (17.24 dB on Set5; epochs compared: 1)."
     assert line in (tmp_path / "out" / CARD).read_text()
 
 
