@@ -24,21 +24,19 @@ HALO = _RADIUS + 5
 """How far the fix looks beyond the generator, in LR pixels: bicubic reaches 2.5 px each way."""
 
 
-def with_lows_of(lr: Floats, sr: Floats, scale: int, sigma: float = _SIGMA) -> Floats:
+def with_lows_of(lr: Floats, sr: Floats, scale: int) -> Floats:
     """SR with the low frequencies of LR.
 
     Args:
         lr: float32 [h, w, 3] in [0, 1].
         sr: float32 [h * scale, w * scale, 3] in [-1, 1].
         scale: HR side over LR side.
-        sigma: Standard deviation of the Gaussian in LR pixels; 0 puts all back that LR has.
 
     Returns:
         float32 of SR's shape; some values may lie a little outside [-1, 1].
     """
     missing = 2 * lr - 1 - imresize_floats(sr, Fraction(1, scale))
-    if sigma:
-        size = 2 * math.ceil(3 * sigma) + 1
-        blurred = cv2.GaussianBlur(missing, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
-        missing = np.asarray(blurred, np.float32)
+    if _SIGMA:
+        size = 2 * math.ceil(3 * _SIGMA) + 1
+        missing = cv2.GaussianBlur(missing, (size, size), _SIGMA, borderType=cv2.BORDER_REFLECT)
     return sr + imresize_floats(missing, Fraction(scale))
