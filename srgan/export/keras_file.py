@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FILE = "generator.keras"
+FILE = "model.keras"
 FACTS = "srgan.json"
 
 
 def write_keras(network: Any, facts: Mapping[str, Any], folder: Path) -> None:
-    """Writes `generator.keras`: the network, and the facts as `srgan.json` in the same archive.
+    """Writes `model.keras`: the network, and the facts as `srgan.json` in the same archive.
 
     Keras reads the members that it knows and ignores this one.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from srgan.export.graph import Op, operations
 
-FILE = "generator.onnx"
+FILE = "model.onnx"
 
 # Old enough for runtimes of the last years, new enough for all that a generator needs.
 _OPSET = 17
@@ -17,7 +17,7 @@ _IR_VERSION = 8
 
 
 def write_onnx(network: Any, facts: Mapping[str, Any], folder: Path) -> None:
-    """Writes `generator.onnx`; every fact becomes a property of the file, as JSON.
+    """Writes `model.onnx`; every fact becomes a property of the file, as JSON.
 
     Args:
         network: As for `operations`.

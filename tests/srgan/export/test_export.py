@@ -76,8 +76,8 @@ def test_an_export_is_written_compared_and_described(name, exported, command, st
     assert lines[0].endswith(" values of 9 pictures")
     assert lines[-1] == f"{out}: epoch-0001, x4, as {name}; how to load it: {out}/README.md"
     own = {
-        "onnx": ["generator.onnx"],
-        "keras": ["generator.keras"],
+        "onnx": ["model.onnx"],
+        "keras": ["model.keras"],
         "saved_model": [
             "fingerprint.pb",
             "saved_model.pb",
@@ -95,9 +95,9 @@ def test_an_export_is_written_compared_and_described(name, exported, command, st
     assert scores["generator"]["psnr_rgb"] == pytest.approx(16.51, abs=5e-3)  # as its psnr.csv
     assert scores["bicubic"]["psnr_rgb"] == pytest.approx(27.71, abs=5e-3)
     if name == "keras":
-        with zipfile.ZipFile(out / "generator.keras") as archive:
+        with zipfile.ZipFile(out / "model.keras") as archive:
             assert json.loads(archive.read("srgan.json")) == facts
-        assert open_generator(str(out / "generator.keras")).scale == 4
+        assert open_generator(str(out / "model.keras")).scale == 4
     if name == "saved_model":
         assert b"/tmp" not in (out / "saved_model.pb").read_bytes()
 
@@ -164,13 +164,13 @@ def test_the_same_again_changes_nothing_and_another_export_is_refused(
     done = command(export, "--run", stored_run, "--format", "onnx", out)
     assert_refused(done, "holds a README.md without a srgan.json that reads; choose another OUT")
     done = command(export, "--run", stored_run, "--format", "saved_model", out)
-    assert_refused(done, f"{out}: holds generator.onnx already; choose another OUT")
-    assert (out / "generator.onnx").read_bytes() == before["generator.onnx"]
+    assert_refused(done, f"{out}: holds model.onnx already; choose another OUT")
+    assert (out / "model.onnx").read_bytes() == before["model.onnx"]
 
 
 def test_what_a_killed_export_left_is_completed(exported, command, stored_run, tmp_path):
     whole, _ = exported("onnx", command)
-    (tmp_path / "generator.onnx").write_bytes(b"half")
+    (tmp_path / "model.onnx").write_bytes(b"half")
     done = command(export, "--run", stored_run, "--format", "onnx", tmp_path)
     assert done.code == 0
     for name in files(whole):
@@ -199,7 +199,7 @@ def test_an_export_that_differs_is_no_export(command, stored_run, tmp_path, monk
 
 def test_an_export_that_does_not_load_is_no_export(command, stored_run, tmp_path, monkeypatch):
     def broken(network, facts, folder):
-        (folder / "generator.onnx").write_bytes(b"no model")
+        (folder / "model.onnx").write_bytes(b"no model")
 
     broken_format = formats.FORMATS["onnx"]._replace(write=broken)
     monkeypatch.setitem(formats.FORMATS, "onnx", broken_format)
@@ -244,7 +244,7 @@ def test_to_a_bucket(bucket, command, stored_run, exported):
     assert done.code == 0
     stored = open_storage(uri)
     assert [one.key for one in stored.list()] == files(whole)
-    assert stored.read("generator.onnx") == (whole / "generator.onnx").read_bytes()
+    assert stored.read("model.onnx") == (whole / "model.onnx").read_bytes()
 
 
 def test_without_the_extra(command, stored_run, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def trained(**options) -> keras.Model:
 def session(folder):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(folder / "generator.onnx", options)
+    return onnxruntime.InferenceSession(folder / "model.onnx", options)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_batch_gives_what_its_images_give(tmp_path):
 
 def test_the_file_has_no_batch_normalisation_and_holds_the_facts(tmp_path):
     write_onnx(trained(), {"scale": 4, "colour_order": "RGB", "scores": [{"lpips": 0.1}]}, tmp_path)
-    model = onnx.load(tmp_path / "generator.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
     kinds = [node.op_type for node in model.graph.node]
     assert "BatchNormalization" not in kinds
     # The first convolution, two in each block, one after them, two stages, the last one.
