@@ -19,6 +19,8 @@ from data_pipeline.images import Image
 
 Kernel = Literal["matlab", "opencv"]
 Sample = TypeVar("Sample", np.uint8, np.uint16)
+Floats = npt.NDArray[np.float32]
+Samples = TypeVar("Samples", Image, npt.NDArray[np.uint16], Floats)
 
 # HR side / LR side: what data sets are prepared for, and generators built for.
 SCALES = (2, 3, 4, 8)
@@ -55,8 +57,13 @@ def imresize(
     if kernel == "opencv":
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
         return np.asarray(resized, image.dtype).reshape(height, width, *image.shape[2:])
-    rows = _resize_rows(image, height, exact)
-    return np.ascontiguousarray(_resize_rows(rows.swapaxes(0, 1), width, exact).swapaxes(0, 1))
+    return _resize(image, height, width, exact)
+
+
+def imresize_floats(image: Floats, scale: Fraction) -> Floats:
+    """As `imresize` with the kernel `matlab`, of float32 [H, W, C]; nothing is rounded or cut."""
+    height, width = (-(-side * scale.numerator // scale.denominator) for side in image.shape[:2])
+    return _resize(image, height, width, scale)
 
 
 def enlarge_nearest(image: Image, factor: int) -> Image:
@@ -106,26 +113,31 @@ def _is_exact_in_float32(weights: npt.NDArray[np.float64]) -> bool:
     return bool(np.all(weights * 2**14 % 1 == 0) and bound < 2**10)
 
 
-def _resize_rows(
-    image: npt.NDArray[Sample], out_height: int, scale: Fraction
-) -> npt.NDArray[Sample]:
+def _resize(image: Samples, height: int, width: int, scale: Fraction) -> Samples:
+    rows = _resize_rows(image, height, scale)
+    return np.ascontiguousarray(_resize_rows(rows.swapaxes(0, 1), width, scale).swapaxes(0, 1))
+
+
+def _resize_rows(image: Samples, out_height: int, scale: Fraction) -> Samples:
     """Resizes the first axis: sums tap by tap over blocks of output rows."""
     weights, indices = _contributions(image.shape[0], out_height, scale)
-    top = np.iinfo(image.dtype).max
-    exact = top == 255 and _is_exact_in_float32(weights)
-    dtype = np.float32 if exact else np.float64
+    is_exact = image.dtype == np.uint8 and _is_exact_in_float32(weights)
+    is_rounded = image.dtype != np.float32
+    dtype = np.float64 if is_rounded and not is_exact else np.float32
     image = np.ascontiguousarray(image)
     flat = image.reshape(image.shape[0], -1)
     out = np.empty((out_height, flat.shape[1]), image.dtype)
     block = max(1, _BLOCK_ELEMENTS // flat.shape[1])
     for start in range(0, out_height, block):
         rows = slice(start, min(start + block, out_height))
-        total = np.full((rows.stop - rows.start, flat.shape[1]), 0.5, dtype)
+        first = 0.5 if is_rounded else 0
+        total = np.full((rows.stop - rows.start, flat.shape[1]), first, dtype)
         for weight, index in zip(
             weights[rows].T[:, :, None].astype(dtype), indices[rows].T, strict=True
         ):
             total += flat[index] * weight
-        # The sum began at 0.5: truncation now rounds half up, as MATLAB does.
-        np.clip(total, 0, top, out=total)
+        if is_rounded:
+            # The sum began at 0.5: truncation now rounds half up, as MATLAB does.
+            np.clip(total, 0, 255 if image.dtype == np.uint8 else 65535, out=total)
         out[rows] = total
     return out.reshape(out_height, *image.shape[1:])
