@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
 
 
 def encode(png: Iterator[bytes], wanted: Wanted) -> None:
-    """Writes a file from the bytes of an uncompressed PNG, resized if that has another size.
+    """Writes a file from the bytes of an uncompressed PNG, shrunk if that is larger.
 
     Args:
         png: Is read while the file is written.

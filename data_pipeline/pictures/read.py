@@ -34,6 +34,7 @@ _DEPTHS: dict[str, np.dtype[np.uint8] | np.dtype[np.uint16]] = {
     "ushort": np.dtype(np.uint16),
 }
 _PHOTOMETRIC, _CIELAB = 262, (8, 9, 10)  # a tag of TIFF
+_ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF's orientations that exchange rows and columns
 # Where a JPEG says that more pictures follow: MPO, also Ultra HDR's gain map.
 _MORE_PICTURES = re.compile(rb"\xff\xe2..MPF\0", re.DOTALL)
 _BEFORE_PIXELS = 2**19
@@ -61,7 +62,8 @@ def read_picture(path: Path) -> Picture:
     """Reads a PNG, JPEG, WebP, TIFF or BMP file.
 
     Turns the picture as its orientation says, expands palettes and 1-bit samples, and converts CMYK
-    to sRGB. Takes the memory of the samples once (twice if it is turned), and of a few rows.
+    to sRGB. Takes the memory of the samples once, and of a few rows (of the whole picture once more
+    if the file is interlaced or progressive, or a WebP).
 
     Raises:
         ImageError: If the file is damaged, another kind of file, not one picture, too large, or
@@ -115,7 +117,7 @@ def _read(file: BinaryIO, format: PictureFormat) -> Picture:
     image = opened(file, format)
     _check(image)
     metadata, dropped = _metadata(image, exif, format)
-    image = image.autorot()
+    orientation = image.get("orientation") if image.get_typeof("orientation") else 1
     if image.interpretation == "cmyk":
         notes.append("is CMYK: converted to sRGB")
         image = image.icc_transform(
@@ -125,7 +127,7 @@ def _read(file: BinaryIO, format: PictureFormat) -> Picture:
             depth=8 * _DEPTHS[image.format].itemsize,
         )
         metadata = metadata._replace(profile=block(image, "icc-profile-data"))
-    samples, alpha = _decoded(image)
+    samples, alpha = _decoded(image, orientation)
     if metadata.profile and not fitting_profile(metadata.profile, samples.shape[2]):
         dropped.append("its colour profile is for other colours: left out")
         metadata = metadata._replace(profile=None)
@@ -216,18 +218,35 @@ def _metadata(image: Any, exif: bytes | None, format: PictureFormat) -> tuple[Me
     )
 
 
-def _decoded(image: Any) -> tuple[Samples, Samples | None]:
-    """Decodes the pixels, a few rows at a time: colours and alpha never lie side by side whole."""
+def _decoded(image: Any, orientation: int) -> tuple[Samples, Samples | None]:
+    """Decodes the pixels, a few rows at a time, each to its upright place."""
     dtype = _DEPTHS[image.format]
     height, width, bands = image.height, image.width, image.bands
+    size = (width, height) if orientation in _ON_ITS_SIDE else (height, width)
+    samples = np.empty((*size, 1 if bands <= 2 else 3), dtype)
+    alpha = np.empty(size, dtype) if bands in (2, 4) else None
+    stored = _as_stored(samples, orientation)
+    stored_alpha = None if alpha is None else _as_stored(alpha, orientation)
     region = libvips().Region.new(image)
-    samples = np.empty((height, width, 1 if bands <= 2 else 3), dtype)
-    alpha = np.empty((height, width), dtype) if bands in (2, 4) else None
     for top in range(0, height, _ROWS):
         rows = min(_ROWS, height - top)
         decoded = np.frombuffer(region.fetch(0, top, width, rows), dtype)
         decoded = decoded.reshape(rows, width, bands)
-        samples[top : top + rows] = decoded[:, :, : samples.shape[2]]
-        if alpha is not None:
-            alpha[top : top + rows] = decoded[:, :, -1]
+        stored[top : top + rows] = decoded[:, :, : samples.shape[2]]
+        if stored_alpha is not None:
+            stored_alpha[top : top + rows] = decoded[:, :, -1]
     return samples, alpha
+
+
+def _as_stored(upright: Samples, orientation: int) -> Samples:
+    """A view of an upright picture in the order of its file.
+
+    Args:
+        upright: [H, W] or [H, W, C].
+        orientation: EXIF's tag 0x0112: how the file's rows and columns must be turned.
+    """
+    if orientation in (3, 4, 7, 8):
+        upright = upright[::-1]
+    if orientation in (2, 3, 6, 7):
+        upright = upright[:, ::-1]
+    return upright.swapaxes(0, 1) if orientation in _ON_ITS_SIDE else upright

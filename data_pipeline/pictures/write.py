@@ -58,13 +58,16 @@ class PictureWriter:
             metadata: What is written beside the pixels; of the upright picture.
             format: One of FORMATS.
             quality: 1 to 100, of JPEG and WebP; None for the format's default.
-            final_size: (height, width) of the file, if it is another: resized by a bicubic kernel,
-                which is widened to shrink without aliasing.
+            final_size: (height, width) of the file, if it is smaller: shrunk by a bicubic kernel,
+                which is widened against aliasing.
 
         Raises:
             ImageError: If the format cannot hold such a picture. The message names the fix.
+            ValueError: If the final size is larger.
         """
         final_height, final_width = final_size or (height, width)
+        if final_height > height or final_width > width:
+            raise ValueError(f"{final_width}x{final_height} is larger than {width}x{height}")
         why = refusal(format, height=final_height, width=final_width, bits=bits, alpha=alpha)
         if why is not None:
             raise ImageError(why)

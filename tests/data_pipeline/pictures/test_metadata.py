@@ -58,7 +58,8 @@ def rewritten(tmp_path: Path, picture: Picture, name: str) -> tuple[Image.Image,
 def test_pixels_are_turned_upright(tmp_path, kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = saved(RGB, kind, exif=exif, **WITH_EXIF.get(kind, {}))
+    tall = np.tile(RGB, (40, 1, 1))  # more rows than a decoder keeps
+    data = saved(tall, kind, exif=exif, **WITH_EXIF.get(kind, {}))
     with Image.open(io.BytesIO(data)) as image:
         upright = np.asarray(ImageOps.exif_transpose(image))
     picture = read(tmp_path, data)
