@@ -9,10 +9,11 @@ import logging
 import math
 import os
 import sys
+from shlex import quote
 from typing import Any, get_args
 
 from data_pipeline.imresize import SCALES, Kernel
-from jobs.command import Parser, run
+from jobs.command import Parser, next_job, run
 from srgan.evaluation.alerts import JUDGED, Limit, Limits
 from srgan.evaluation.benchmark import Benchmark, data_benchmark, folder_benchmark
 from srgan.evaluation.measures import BEST_BY
@@ -179,6 +180,8 @@ def main() -> None:
     print(summary.tables)
     print(f"pictures, and how all this was measured: {summary.uri}")
     print(f"next: open {summary.uri}/report.html")
+    if args.run:
+        print(next_job("upscale", f"--run {quote(args.run)} PICTURE OUTPUT"))
     if summary.alerts:
         sys.exit(3)
 

@@ -168,7 +168,17 @@ def test_the_image_holds_the_source_and_nothing_else():
         "deploy/submit.py",
     ]
     for path in set(files) - weights:
-        assert path.suffix in {".py", ".yaml", ".json", ".j2", ".txt", ".toml"}, path
+        assert path.suffix in {
+            ".py",
+            ".yaml",
+            ".json",
+            ".j2",
+            ".txt",
+            ".toml",
+            ".html",
+            ".css",
+            ".js",
+        }, path
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])

@@ -207,7 +207,10 @@ def test_a_newcomer_trains_on_a_cluster_by_the_documented_commands(machines, pho
         (results / "psnr.md").read_text().partition("\nProtocol:\n")[0]
     )
     assert table
-    assert after.splitlines()[-2] == f"next: open {results}/report.html"
+    assert after.splitlines()[-3:-1] == [
+        f"next: open {results}/report.html",
+        f'next: make submit-upscale ARGS="--run {run} PICTURE OUTPUT"',
+    ]
     logs += [before, after]
     logs.append(verified_from_a_shell(machines, data))
     assert_plain(logs)

@@ -1,6 +1,7 @@
 """Generators of a RUN and of a file, for people's own programs."""
 
 import json
+import re
 
 import cv2
 import keras
@@ -20,7 +21,7 @@ from srgan.generator_file import save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
 from srgan.upscale import super_resolve
-from tests.conftest import new_bucket, photograph, use_server
+from tests.conftest import ROOT, new_bucket, photograph, use_server
 
 CONFIG = b"generator: {blocks: 1, filters: 4}\nphases: {gan: {epochs: 2, losses: {mse: 1}}}\n"
 LR = np.ascontiguousarray(photograph("chelsea.png")[:20, :31, ::-1])
@@ -67,6 +68,17 @@ def test_the_newest_epoch_a_number_the_best_and_a_file(run):
     np.testing.assert_array_equal(sr, super_resolve(stored, LR))
     np.testing.assert_array_equal(sr, ninth.upscale(LR))
     assert np.any(sr != newest.upscale(LR))
+
+
+def test_the_readmes_lines(tmp_path, monkeypatch):
+    make_run(tmp_path / "RUN")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), LR[..., ::-1])
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (lines,) = [block for block in blocks if "load_generator" in block]
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    expected = load_generator("RUN").upscale(cv2.imread("photo.jpg")[..., ::-1])
+    np.testing.assert_array_equal(cv2.imread("photo-x4.png")[..., ::-1], expected)
 
 
 def test_a_run_and_a_file_of_a_bucket(moto, monkeypatch):
