@@ -67,6 +67,13 @@ MEASURES = (
     ),
 )
 
+MOS = Measure("mos", "MOS", "", 2, True, "mean opinion score, 1 to 5, of people")
+SIMULATED_MOS = MOS._replace(
+    key="mos_simulated", title="MOS (simulated)", meaning="the same of raters that do not exist"
+)
+OPINIONS = (MOS, SIMULATED_MOS)
+"""Columns of the tables that no evaluation takes: an opinion study does."""
+
 Values = dict[str, float]
 """Measures of an image, or means of a method, by key; what was not measured is missing."""
 
