@@ -60,7 +60,8 @@ def _environments_webhook() -> str | None:
         return None
 
 
-def _benchmark(args: argparse.Namespace) -> Benchmark:
+def benchmark_of(args: argparse.Namespace) -> Benchmark:
+    """The images that `--run`, `--data`, `--hr`, `--lr`, `--scale` and `--kernel` name."""
     run = open_run(args.run) if args.run else None
     if args.data:
         return data_benchmark(args.data, args.kernel)
@@ -154,7 +155,7 @@ def main() -> None:
         parser.error("pass --data or --hr, or a --run whose data set to score")
     if not (args.run or args.out):
         parser.error("pass --out: without --run there is no other place for the results")
-    benchmark = _benchmark(args)
+    benchmark = benchmark_of(args)
     # After the checks: Ray and matplotlib take seconds to import.
     from srgan.evaluation.evaluate import evaluate
 
