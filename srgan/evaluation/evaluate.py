@@ -107,12 +107,15 @@ def write_tables_again(run_uri: str, out: Storage) -> None:
     """Writes the tables and the report of RUN's evaluation `out` from what is stored there.
 
     Raises:
-        UserError: If the images are gone or are others now, or an older version made it.
+        UserError: If the images are gone or are others now, it is not finished, or an older version
+            made it, which did not note the images.
     """
-    described = json.loads(out.read("protocol.json"))
-    if "files" not in described:
-        raise UserError(f"{out.uri}: an older version made it, which did not note the images")
-    benchmark = same_benchmark(described["files"], described["protocol"])
+    try:
+        described = json.loads(out.read("protocol.json"))
+        files = described["files"]
+    except (FileNotFoundError, KeyError) as error:
+        raise UserError(f"{out.uri}: is not finished, or an older version made it") from error
+    benchmark = same_benchmark(files, described["protocol"])
     evaluation = _open_evaluation(benchmark, run_uri, None, is_first=True)
     write_results(evaluation, benchmark, described["protocol"])
 

@@ -79,7 +79,7 @@ def opinion_scores(panel: Panel) -> Scores:
     """Scores a panel of mode acr."""
     raters, pictures, methods = panel.values.shape
     found = two_way_bootstrap(panel.values, resamples=RESAMPLES, seed=SEED)
-    low, high = (np.clip(ends, 1, 5) for ends in found.intervals())
+    lows, highs = (np.clip(ends, 1, 5) for ends in found.intervals())
     answers = panel.values.reshape(raters, -1)
     is_rated = ~np.all(np.isnan(answers), axis=0)
     model = fit_rater_model(answers[:, is_rated].T)
@@ -88,9 +88,9 @@ def opinion_scores(panel: Panel) -> Scores:
     unbiased = np.nanmean(quality.reshape(pictures, methods), axis=0)
     counts = np.sum(~np.isnan(panel.values), axis=(0, 1))
     scores = [
-        MethodScore(method, *map(float, row[:3]), int(row[3]), float(row[4]))
-        for method, *row in zip(
-            panel.methods, found.mean, low, high, counts, unbiased, strict=True
+        MethodScore(method, float(mean), float(low), float(high), int(count), float(one))
+        for method, mean, low, high, count, one in zip(
+            panel.methods, found.mean, lows, highs, counts, unbiased, strict=True
         )
     ]
     return Scores(scores, _comparisons(panel), agreement(answers, "ordinal"), model)
@@ -109,16 +109,11 @@ def compared(methods: list[str]) -> list[tuple[str, str]]:
 
 def _comparisons(panel: Panel) -> list[Comparison]:
     pairs = compared(panel.methods)
-    first, second = (
-        [panel.methods.index(pair[side]) for pair in pairs] for side in (0, 1)
-    )
+    first, second = ([panel.methods.index(pair[side]) for pair in pairs] for side in (0, 1))
     differences = panel.values[:, :, first] - panel.values[:, :, second]
     found = two_way_bootstrap(differences, resamples=RESAMPLES, seed=SEED)
     columns = (found.mean, *found.intervals(), holm(found.p_values()))
-    return [
-        Comparison(*pair, *map(float, row))
-        for pair, *row in zip(pairs, *columns, strict=True)
-    ]
+    return [Comparison(*pair, *map(float, row)) for pair, *row in zip(pairs, *columns, strict=True)]
 
 
 def agreement(answers: Floats, level: str) -> float:

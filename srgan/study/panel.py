@@ -64,17 +64,16 @@ def make_panel(key: Key, ratings: Sequence[Rating]) -> Panel:
     }
     rows = {rater: row for row, rater in enumerate(raters)}
     shape = (len(raters), len(pictures), len(methods))
-    if key.mode == "acr":
-        values = np.full(shape, np.nan)
-    else:
-        values = np.zeros((*shape, len(methods)))
+    is_acr = key.mode == "acr"
+    values = np.full(shape, np.nan) if is_acr else np.zeros((*shape, len(methods)))
     for rating in ratings:
         trial = trial_of(key, rating)
         if trial.role != "scored":
             continue
         row = rows[rating.rater]
-        if key.mode == "acr":
-            values[(row, *places[trial.stimuli[0]])] = rating.answer
+        if is_acr:
+            picture, method = places[trial.stimuli[0]]
+            values[row, picture, method] = rating.answer
         else:
             better, worse = trial.stimuli if rating.answer == 0 else trial.stimuli[::-1]
             picture, first = places[better]

@@ -24,8 +24,9 @@ def strengths(wins: Floats) -> Floats:
     """
     import choix
 
-    found: Floats = choix.ilsr_pairwise_dense(wins)
-    return found - np.mean(found)
+    found = choix.ilsr_pairwise_dense(wins)
+    centred: Floats = found - np.mean(found)
+    return centred
 
 
 def preference_scores(panel: Panel) -> Scores:
@@ -35,7 +36,7 @@ def preference_scores(panel: Panel) -> Scores:
     method that always wins has no finite strength. The intervals are percentiles of a bootstrap
     over raters and pictures.
     """
-    raters, pictures, count, _ = panel.values.shape
+    raters, pictures, _, _ = panel.values.shape
     rng = np.random.default_rng(SEED)
     by_rater, by_picture = draw(rng, raters, _RESAMPLES), draw(rng, pictures, _RESAMPLES)
     wins = panel.values.sum(axis=(0, 1))
@@ -44,18 +45,22 @@ def preference_scores(panel: Panel) -> Scores:
     drawn_wins = np.einsum("br,bp,rpij->bij", by_rater, by_picture, panel.values, optimize=True)
     drawn = np.stack([strengths(one + is_compared) for one in drawn_wins])
     has_error = min(raters, pictures) > 1
-    low, high = _percentiles(drawn, has_error)
+    lows, highs = _percentiles(drawn, has_error)
     answers = (wins + wins.T).sum(axis=1)
     methods = [
-        MethodScore(method, *map(float, row[:3]), int(row[3]))
-        for method, *row in zip(panel.methods, found, low, high, answers, strict=True)
+        MethodScore(method, float(one), float(low), float(high), int(count))
+        for method, one, low, high, count in zip(
+            panel.methods, found, lows, highs, answers, strict=True
+        )
     ]
     pairs = compared(panel.methods)
     first, second = ([panel.methods.index(pair[side]) for pair in pairs] for side in (0, 1))
     differences = drawn[:, first] - drawn[:, second]
     ends = _percentiles(differences, has_error)
     tail = np.minimum(np.sum(differences <= 0, axis=0), np.sum(differences >= 0, axis=0))
-    p_values = np.minimum(1.0, 2 * (1 + tail) / (1 + _RESAMPLES)) if has_error else np.ones(len(pairs))
+    p_values = (
+        np.minimum(1.0, 2 * (1 + tail) / (1 + _RESAMPLES)) if has_error else np.ones(len(pairs))
+    )
     columns = (found[first] - found[second], *ends, holm(p_values))
     comparisons = [
         Comparison(*pair, *map(float, row)) for pair, *row in zip(pairs, *columns, strict=True)

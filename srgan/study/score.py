@@ -51,7 +51,7 @@ def score(study: Path, *, ratings: Sequence[Path], simulate: int | None) -> Scor
     """Scores a study.
 
     The results go to `study-<name>/` in the evaluation's folder; simulated ones to
-    `study-<name>-simulated/`. Mode acr: the evaluation's tables and report get the column MOS.
+    `simulated-study-<name>/`. Mode acr: the evaluation's tables and report get the column MOS.
     Simulated scores have a column of that name only until there are real ones.
 
     Args:
@@ -71,7 +71,9 @@ def score(study: Path, *, ratings: Sequence[Path], simulate: int | None) -> Scor
     out = open_storage(key.evaluation)
     run_uri = key.evaluation.rpartition("/evaluation/")[0]
     is_gan = open_run(run_uri).config.trains_discriminator
-    found = read_ratings(study, ratings) if simulate is None else simulate_panel(key, simulate, SEED)
+    found = (
+        read_ratings(study, ratings) if simulate is None else simulate_panel(key, simulate, SEED)
+    )
     if not found:
         raise UserError(
             f"{study}: holds no ratings yet; collect some with jobs.study serve, or pass files of "
@@ -94,7 +96,7 @@ def score(study: Path, *, ratings: Sequence[Path], simulate: int | None) -> Scor
         is_gan=is_gan,
         power=_power(key, panel, simulate),
     )
-    folder = f"study-{study.name}{'-simulated' if results.simulated else ''}/"
+    folder = f"{'simulated-' if results.simulated else ''}study-{study.name}/"
     table = scores_markdown(results)
     out.write(f"{folder}scores.csv", scores_csv(results).encode())
     out.write(f"{folder}comparisons.csv", comparisons_csv(results).encode())

@@ -134,4 +134,5 @@ def bt500_outliers(answers: Floats) -> npt.NDArray[np.bool_]:
     )
     far = above + below
     is_often = far > _OFTEN * np.sum(is_there, axis=1)
-    return is_often & (np.abs(above - below) < _EVENLY * far)
+    is_rejected: npt.NDArray[np.bool_] = is_often & (np.abs(above - below) < _EVENLY * far)
+    return is_rejected
