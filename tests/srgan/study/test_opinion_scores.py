@@ -75,9 +75,7 @@ def test_bradley_terry_of_agresti():
         dtype=float,
     )
     found = strengths(wins)
-    assert np.allclose(
-        found - found[-1], [1.581, 1.436, 1.294, 1.248, 1.108, 0.684, 0], atol=1e-3
-    )
+    assert np.allclose(found - found[-1], [1.581, 1.436, 1.294, 1.248, 1.108, 0.684, 0], atol=1e-3)
     assert abs(found.sum()) < 1e-9
 
 
