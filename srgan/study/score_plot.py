@@ -20,7 +20,8 @@ def scores_png(results: Results) -> bytes:
         axes.annotate(
             f"{one.score:.2f}", (place, one.score), (8, 0), textcoords="offset points", va="center"
         )
-    axes.set_xticks(range(len(methods)), [results.method(one.method) for one in methods])
+    names = [results.method(one.method).replace(", ", "\n") for one in methods]
+    axes.set_xticks(range(len(methods)), names)
     axes.set_xlim(-0.5, len(methods) - 0.3)
     if results.key.mode == "acr":
         axes.set_ylim(0.9, 5.1)
