@@ -37,7 +37,7 @@ def _parser() -> Parser:
         "--crop-size",
         type=int,
         metavar="N",
-        help="side of a crop in pixels (default: 256, or less if the images are small)",
+        help="side of a crop in pixels (default: 320, or less if the images are small)",
     )
     make.add_argument(
         "--seed", type=int, metavar="N", help="of choice and order (default: a random one)"
@@ -89,12 +89,15 @@ def _make(args: argparse.Namespace, parser: Parser) -> None:
             parser.error(f"--{name.replace('_', '-')}: expected 1 to 4096")
     study = study_folder(args.out)
     from jobs.evaluate import benchmark_of
+
+    benchmark = benchmark_of(args)
+    # After the checks: TensorFlow takes seconds to import.
     from srgan.study.make import StudySettings, describe, make_study
 
     settings = StudySettings(
         "pairs" if args.pairs else "acr", args.crops, args.crop_size, args.seed, args.pages
     )
-    about = make_study(benchmark_of(args), args.run, study, args.epoch, settings)
+    about = make_study(benchmark, args.run, study, args.epoch, settings)
     print(*describe(about), sep="\n")
     print(f"{study}: is a study; only you may see what is in it")
     print(next_job("study", f"serve --study {quote(str(study))}"))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ Weights = Mapping[str, npt.NDArray[np.floating[Any]]]
 # ImageNet's mean and deviation of RGB for images in [-1, 1].
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
-# Strips of large images: their cores begin at multiples of the stride of AlexNet's last features,
+# Tiles of large images: their cores begin at multiples of the stride of AlexNet's last features,
 # and the halo is more than half of its receptive field, which is 163 px.
-_STRIP, _HALO = 512, 112
+_TILE, _HALO = 1024, 112
 _STRIDES = (4, 8, 16, 16, 16)  # of AlexNet's features, in pixels
 _SMALLEST = 31  # AlexNet's features of smaller images are empty
 
@@ -52,24 +52,32 @@ def lpips(
 def alexnet_lpips(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float | None:
     """AlexNet's `lpips` of two images uint8 [H, W, 3] RGB; None if they are too small for it.
 
-    Large images go in strips, so that the memory is bounded; the value is the same.
+    Large images go in tiles, so that the memory is bounded; the value is the same.
     """
-    height = one.shape[0]
-    if min(one.shape[:2]) < _SMALLEST:
+    height, width = one.shape[:2]
+    if min(height, width) < _SMALLEST:
         return None
     if np.array_equal(one, other):
         return 0.0
     totals, counts = np.zeros(len(_STRIDES)), np.zeros(len(_STRIDES))
-    for start, end in pairwise([*range(0, max(1, height - _HALO), _STRIP), height]):
-        top, bottom = max(0, start - _HALO), min(height, end + _HALO)
-        first, second = (np.float32(image[None, top:bottom]) / 127.5 - 1 for image in (one, other))
+    for (rows, kept_rows), (columns, kept_columns) in product(_windows(height), _windows(width)):
+        first, second = (np.float32(x[None, rows, columns]) / 127.5 - 1 for x in (one, other))
         found = _distances(first, second, alexnet_weights(), "AlexNet")
-        for stage, (stride, distances) in enumerate(zip(_STRIDES, found, strict=True)):
-            last = None if end == height else (end - top) // stride
-            kept = ops.convert_to_numpy(distances)[0, (start - top) // stride : last]
-            totals[stage] += kept.sum(dtype=np.float64)
-            counts[stage] += kept.size
+        kept = zip(kept_rows, kept_columns, strict=True)
+        for stage, (distances, inside) in enumerate(zip(found, kept, strict=True)):
+            values = ops.convert_to_numpy(distances)[0][inside]
+            totals[stage] += values.sum(dtype=np.float64)
+            counts[stage] += values.size
     return float((totals / counts).sum())
+
+
+def _windows(length: int) -> Iterator[tuple[slice, list[slice]]]:
+    """Along one axis: each tile with its halo, and the positions that it adds at every stage."""
+    for start, end in pairwise([*range(0, max(1, length - _HALO), _TILE), length]):
+        first, last = max(0, start - _HALO), min(length, end + _HALO)
+        stop = None if end == length else end - first
+        kept = [slice((start - first) // stride, stop and stop // stride) for stride in _STRIDES]
+        yield slice(first, last), kept
 
 
 def _distances(

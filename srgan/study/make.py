@@ -222,8 +222,9 @@ def _stored_sr(evaluation: Storage, key: str, pair: Pair) -> Image:
 
 def describe(about: dict[str, Any]) -> Sequence[str]:
     """What the owner reads after a study was made."""
+    sessions = f"{about['sessions']} session{'s' if about['sessions'] > 1 else ''}"
     return [
         f"{about['crops']} crops of {about['crop side']}x{about['crop side']} px by "
         f"{', '.join(about['methods'])} (epoch {about['epoch']})",
-        f"{about['trials']} trials a rater in {about['sessions']} sessions of at most 10 minutes",
+        f"{about['trials']} trials a rater in {sessions} of at most 10 minutes",
     ]

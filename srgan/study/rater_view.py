@@ -10,7 +10,7 @@ from typing import Any
 from srgan.study.records import Key, Trial
 
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("answers.js", "sources.js", "stage.js", "page.js")
+SCRIPTS = ("answers.js", "sources.js", "stage.js", "cards.js", "page.js")
 STYLE = "page.css"
 
 _STYLE_LINK = f'<link rel="stylesheet" href="{STYLE}">'

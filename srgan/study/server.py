@@ -2,8 +2,10 @@
 
 import hmac
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -214,8 +216,6 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
     server = StudyServer(study, token)
     config = uvicorn.Config(
         server.app(is_local=is_local),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -223,10 +223,21 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
         limit_concurrency=1000,
         timeout_graceful_shutdown=5,
     )
-    try:
-        opened = config.bind_socket()
-        shown = f"[{host}]" if ":" in host else host
+    shown = f"[{host}]" if ":" in host else host
+    with closing(server), closing(_listening(host, port)) as opened:
         say(f"http://{shown}:{opened.getsockname()[1]}/" + (f"#{token}" if token else ""))
-        uvicorn.Server(config).run([opened])
-    finally:
-        server.close()
+        with suppress(KeyboardInterrupt):  # the usual end; uvicorn has answered all requests
+            uvicorn.Server(config).run([opened])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens: from here on a rater who comes waits, and is not refused."""
+    opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a restart
+        opened.bind((host, port))
+        opened.listen()
+    except OSError as error:
+        opened.close()
+        raise UserError(f"--host {host} --port {port}: {error.strerror}; pass others") from error
+    return opened

@@ -57,7 +57,7 @@ def open_page(browser):
     for context in contexts:
         context.close()
     assert complaints == []
-    own = tuple([*links, "data:", *(f"blob:{link}" for link in links)])
+    own = (*links, "data:", *(f"blob:{link}" for link in links))
     assert [url for url in requests if not url.startswith(own)] == []
 
 

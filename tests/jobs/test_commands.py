@@ -272,6 +272,13 @@ WRONG = {
         ("--run", "{none}"),
         ("--run", "{none}", "--fail-below", "niqe=5"),
     ],
+    "study": [
+        (),
+        ("make", "--run", "{none}", "--out", "{out}"),
+        ("make", "--run", "{none}", "--out", "s3://bucket/study"),
+        ("serve", "--study", "{none}"),
+        ("score", "--study", "s3://bucket/study"),
+    ],
 }
 HEAVY = {"tensorflow", "keras", "ray", "matplotlib", "skimage"}
 CALLS = """

@@ -1,6 +1,5 @@
 """Training without Ray, for tests: in this process, or as a process of its own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -169,40 +168,46 @@ def limit_devices() -> None:
     )
 
 
-def train_apart(data: Path, folder: Path, start: int, stop: int, **settings) -> dict:
-    """Trains the steps [start, stop) in a process of its own, from and to RUN `folder`.
+def train_apart(
+    data: Path, run: Path, start: int, stop: int, settings: Config, *, replicas: int, phase: str
+) -> dict:
+    """Trains the steps [start, stop) in a process of its own, from and to RUN.
 
     Two strategies with collective operations cannot live in one process: TensorFlow numbers these
     operations through.
 
     Args:
         data: DATA.
-        folder: RUN.
+        run: RUN, with the weights of networks that losses need.
         start: 0, or the step of RUN's newest checkpoint.
         stop: Likewise.
-        settings: `replicas`, `first_phase`, and those of `config`.
+        settings: The experiment.
+        replicas: On CPU devices.
+        phase: The one that is trained.
 
     Returns:
         The state's arrays.
     """
-    arguments = [str(data), str(folder), str(start), str(stop), json.dumps(settings)]
+    numbers = map(str, (start, stop, replicas))
+    arguments = [str(data), str(run), *numbers, phase, settings.model_dump_json()]
     subprocess.run([sys.executable, "-m", "tests.srgan.session", *arguments], check=True)
-    checkpoint = newest_checkpoint(open_storage(str(folder)))
+    checkpoint = newest_checkpoint(open_storage(str(run)))
     assert checkpoint is not None
     assert checkpoint.position.step == stop
     return dict(checkpoint.arrays)
 
 
-def main(data: str, folder: str, start: str, stop: str, settings: str) -> None:
+def main(
+    data: str, run: str, start: str, stop: str, replicas: str, phase: str, settings: str
+) -> None:
     """What `train_apart` runs."""
     limit_devices()
-    given = json.loads(settings)
-    replicas, phase = given.pop("replicas"), given.pop("first_phase")
-    session = Session(data, config(**given), replicas, phase)
+    experiment = Config.model_validate_json(settings)
+    session = Session(data, experiment, int(replicas), phase, open_storage(run))
     if int(start):
-        assert session.restore(folder) == int(start)
+        assert session.restore(run) == int(start)
     session.train(int(start), int(stop))
-    session.save(folder, int(stop))
+    session.save(run, int(stop))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from srgan.lpips_layers import weight_shapes
 from tests.conftest import ROOT, photograph
 
 WEIGHTS = ROOT / "srgan/weights/lpips_alexnet.npz"
+TILE = module._TILE
 
 
 def windows(x, kernel, stride):
@@ -91,15 +92,40 @@ def test_it_is_what_plain_numpy_computes(pair):
     assert float(whole) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("height", [112, 113, 512, 623, 624, 625, 1137, 1153])
-def test_strips_make_the_value_of_the_whole_image(height, monkeypatch):
-    """Strips end at 512, 1024 and so on, with a halo of 112 px."""
+@pytest.mark.parametrize(
+    ("tile", "height", "width", "count"),
+    [
+        (TILE, 37, TILE + 112, 1),  # what is left is not longer than a halo
+        (TILE, TILE + 113, 37, 2),
+        (TILE, 37, TILE + 128, 2),
+        (TILE, 2 * TILE + 129, 37, 3),
+        (128, 112, 113, 1),
+        (128, 239, 241, 2),
+        (128, 369, 240, 3),
+        (128, 257, 256, 4),
+        (128, 383, 370, 9),
+    ],
+)
+def test_tiles_make_the_value_of_the_whole_image(tile, height, width, count, monkeypatch):
+    """Their cores end at multiples of the tile in both axes, with a halo of 112 px."""
     random = np.random.default_rng(height)
-    one, other = random.integers(0, 256, (2, height, 37, 3), np.uint8)
-    other[height // 3 :] = one[height // 3 :] // 2  # their distance differs from place to place
+    one, other = random.integers(0, 256, (2, height, width, 3), np.uint8)
+    # Their distance differs from place to place.
+    other[height // 3 :, width // 4 :] = one[height // 3 :, width // 4 :] // 2
+    shapes, distances = [], module._distances
+
+    def spy(first, *others):
+        shapes.append(first.shape[1:3])
+        return distances(first, *others)
+
+    monkeypatch.setattr(module, "_distances", spy)
+    monkeypatch.setattr(module, "_TILE", tile)
     found = alexnet_lpips(one, other)
-    monkeypatch.setattr(module, "_STRIP", 1 << 20)
+    assert len(shapes) == count
+    assert np.max(shapes) <= tile + 2 * 112
+    monkeypatch.setattr(module, "_TILE", 1 << 20)
     assert found == pytest.approx(alexnet_lpips(one, other), abs=1e-6)
+    assert shapes[count:] == [(height, width)]
 
 
 def test_the_border_is_cut_equal_images_have_0_and_grey_is_rgb():

@@ -17,28 +17,6 @@ let current = null; // { trial, shown } while a picture waits for its answer
 const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 const isPairs = () => study.mode === "pairs";
 
-function element(name, content = [], properties = {}) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...[content].flat());
-  return made;
-}
-
-/* A card of text. Resolves with the text of the button that was pressed. */
-function card(title, content, buttons) {
-  $("trial").hidden = true;
-  const heading = element("h1", title, { tabIndex: -1 });
-  return new Promise((pressed) => {
-    const row = buttons.map((text, number) => {
-      const button = element("button", text, { type: "button", className: number ? "" : "main" });
-      button.addEventListener("click", () => pressed(text));
-      return button;
-    });
-    $("screen").replaceChildren(
-      element("div", [heading, ...content, element("div", row, { className: "actions" })], { className: "card" }));
-    heading.focus({ preventScroll: true });
-  });
-}
-
 /* Tries until it works; every failure is told, with a button to try again. */
 async function persist(title, action) {
   for (;;) {
@@ -58,70 +36,10 @@ function showProgress() {
   const done = study.trials.filter((_, trial) => answers.has(trial)).length;
   Object.assign($("progress"), { max: total, value: done });
   $("count").textContent = `${done} of ${total}`;
-  header.hidden = false;
   const late = answers.unsent.length;
   if (late > 1) tell(`${late} answers wait for the connection`);
   else if (!answers.isKept) tell("This browser keeps nothing: please do not reload");
   else if (!late) tell("");
-}
-
-function scaleList() {
-  const rows = SCALE.map((word, number) => element("li", [element("b", String(number + 1)), word]));
-  return element("ul", rows.reverse(), { className: "scale" });
-}
-
-async function welcome() {
-  const minutes = Math.max(1, Math.round(study.trials.length * (isPairs() ? 10 : 8) / 60));
-  const task = isPairs()
-    ? "You see two pictures at a time and say which one looks better."
-    : "You see one picture at a time and say how good its quality looks, from 1 to 5.";
-  await card("How good do these pictures look?", [
-    element("p", `${task} It takes about ${minutes} minutes. You can stop at any time, and go on later in this browser.`),
-    element("p", "Your answers are kept under a random name. Nothing else about you is asked for but the kind of your screen and the light in your room."),
-  ], ["Start"]);
-}
-
-function choice(name, title, options) {
-  const rows = options.map(([value, text]) =>
-    element("label", [element("input", [], { type: "radio", name, value, required: true }), text]));
-  return element("fieldset", [element("legend", title), ...rows]);
-}
-
-async function askDisplay() {
-  const plate = element("div", [...Array(16).keys()].map((step) => {
-    const part = element("span");
-    part.style.background = `rgb(${step * 17}, ${step * 17}, ${step * 17})`;
-    return part;
-  }), { className: "plate", role: "img", ariaLabel: "16 steps of grey, from black to white" });
-  const form = element("form", [
-    choice("screen", "Your screen", [["phone", "Phone"], ["tablet", "Tablet"], ["laptop", "Laptop"], ["monitor", "Monitor, up to 24 inch"], ["large", "Larger screen"]]),
-    choice("light", "The light in your room", [["dark", "Dark"], ["dim", "Dim, or lamps"], ["bright", "Bright daylight"], ["sun", "Sun on the screen"]]),
-    plate,
-    choice("steps", "How many of the 16 steps can you tell apart?", [["all", "All of them"], ["dark", "Not the darkest ones"], ["light", "Not the lightest ones"], ["both", "Neither the darkest nor the lightest"]]),
-  ]);
-  const note = element("p", "", { className: "problem", role: "status" });
-  for (;;) {
-    await card("Your screen and your room", [
-      element("p", "Set the screen to its usual brightness, without a night mode, and sit as you usually do."),
-      form, note], ["Continue"]);
-    const found = Object.fromEntries(new FormData(form));
-    if (Object.keys(found).length === 3) {
-      return { ...found, ratio: devicePixelRatio, width: screen.width, height: screen.height };
-    }
-    note.textContent = "Please answer all three.";
-  }
-}
-
-async function explain() {
-  const keys = isPairs() ? "the arrow keys" : "the keys 1 to 5";
-  await card("What to do", [
-    element("p", isPairs()
-      ? "Choose the picture that looks better to you. If both look alike, choose by feeling."
-      : "Say how good the quality of each picture looks to you. Do not judge what it shows."),
-    ...(isPairs() ? [] : [scaleList()]),
-    element("p", `Press a button below the picture, or use ${keys}. If a picture asks for an answer, please give that answer.`),
-    element("p", "The first pictures are examples. They tell you what to answer."),
-  ], ["Show the examples"]);
 }
 
 function buildAnswers() {
@@ -145,14 +63,26 @@ function enable(isOn) {
 function afterPlacing() {
   if (!study || !current) return;
   if (isPairs()) {
-    const names = stage.isStacked ? ["Upper", "Lower"] : ["Left", "Right"];
-    names.forEach((text, number) => { buttonOf(number).firstChild.textContent = text; });
+    sides().forEach((text, number) => { buttonOf(number).firstChild.textContent = text; });
   }
   stage.element.querySelector(".small")?.remove();
   if (!stage.fits) {
     stage.element.append(element("div", element("p", "There is not enough room for the picture, which must not be shrunk. Please make the window larger, or turn the phone.", { className: "card" }), { className: "small" }));
   }
   enable(stage.fits);
+}
+
+const sides = () => (stage.isStacked ? ["Upper", "Lower"] : ["Left", "Right"]);
+
+function question(example) {
+  if (isPairs()) {
+    return example === undefined
+      ? "Which picture looks better?"
+      : `Example: the ${sides()[example].toLowerCase()} one looks better. Please choose it.`;
+  }
+  return example === undefined
+    ? "How good does this picture look?"
+    : `Example: this is a ${example} (${SCALE[example - 1].toLowerCase()}). Please press ${example}.`;
 }
 
 function answer(value) {
@@ -218,11 +148,6 @@ async function show(trial) {
   stage.clear();
   const images = await pictures(trial);
   tell("");
-  const word = isPairs() ? ["left", "right"][example] : example && `${example} (${SCALE[example - 1].toLowerCase()})`;
-  $("question").classList.toggle("example", example !== undefined);
-  $("question").textContent = example === undefined
-    ? (isPairs() ? "Which picture looks better?" : "How good does this picture look?")
-    : (isPairs() ? `Example: the marked one looks better. Please choose it.` : `Example: this is a ${word}. Please press ${example}.`);
   images.forEach((image, number) => {
     const side = isPairs() ? `${["First", "Second"][number]} picture` : "Picture";
     image.alt = `${side} of question ${trial + 1} of ${study.trials.length}`;
@@ -230,6 +155,8 @@ async function show(trial) {
   for (const button of $("answers").children) button.classList.remove("pressed", "wanted");
   if (example !== undefined) buttonOf(example).classList.add("wanted");
   stage.show(images, study.side);
+  $("question").classList.toggle("example", example !== undefined);
+  $("question").textContent = question(example);
   await new Promise((painted) => { requestAnimationFrame(() => requestAnimationFrame(painted)); });
   const answered = new Promise((done) => { current = { trial, shown: performance.now(), done }; });
   afterPlacing();
@@ -288,6 +215,7 @@ async function main() {
     await card("Welcome back", [element("p", `You have answered ${next} of ${count} questions.`)], ["Continue"]);
   }
   showProgress();
+  header.hidden = false;
   for (let before = next; next >= 0 && next < count; before = next, next += 1) {
     if (!isLeft(next)) continue;
     const [now, last] = [study.trials[next], study.trials[before]];

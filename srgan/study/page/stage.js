@@ -51,9 +51,9 @@ class Stage {
     this.images.forEach((image, number) => {
       const step = number * (this.side + gap);
       const x = left + (columns > 1 ? step : 0), y = top + (rows > 1 ? step : 0);
-      image.style.left = `${x / ratio - box.left}px`;
-      image.style.top = `${y / ratio - box.top}px`;
-      image.style.width = image.style.height = `${this.side / ratio}px`;
+      // A transform is exact; left, top and width would be rounded to other pixels.
+      image.style.width = image.style.height = `${this.side}px`;
+      image.style.transform = `translate(${x / ratio}px, ${y / ratio}px) scale(${1 / ratio})`;
       image.style.visibility = this.fits ? "visible" : "hidden";
     });
     this.element.dispatchEvent(new Event("placed"));

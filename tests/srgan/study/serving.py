@@ -1,18 +1,23 @@
 """The study's server as a process of its own, as an owner starts it."""
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import uvicorn
+
+from srgan.study.server import StudyServer
 from tests.conftest import ROOT
 
 
@@ -52,32 +57,75 @@ def serving(study: Path, *options: Any, port: int = 0) -> Iterator[Served]:
         process.stdout.close()
 
 
+@contextmanager
+def in_thread(study: Path, token: str | None = None, *, is_local: bool = True) -> Iterator[int]:
+    """The server in this process; its port."""
+    server = StudyServer(study, token)
+    listening = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(server.app(is_local=is_local), log_level="warning"))
+    thread = threading.Thread(target=running.run, args=([listening],))
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        running.should_exit = True
+        thread.join()
+        listening.close()
+        server.close()
+
+
+class Answer(NamedTuple):
+    """What a server answers; names of headers are small."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
 class Client:
-    """A rater without a browser: sends what the page sends."""
+    """A rater without a browser: sends what the page sends, or what the test wants.
 
-    def __init__(self, link: str) -> None:
-        self.root, _, self.token = link.partition("#")
-        self.cookie = ""
-        self.facts: dict[str, Any] = {}
+    Each comes from an address of its own, so that none uses up the requests of others.
+    """
 
-    def join(self) -> "Client":
-        status, headers, body = self.call("api/join", {"token": self.token})
-        assert status == 200, body
-        self.cookie = headers["Set-Cookie"].partition(";")[0]
-        self.facts = json.loads(body)
-        return self
+    _addresses = map(str, ip_network("127.1.0.0/16").hosts())
 
-    def call(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any, bytes]:
-        """Status, headers and body. `body` is sent as JSON, or as it is if it is bytes."""
-        sent = {"Cookie": self.cookie} if self.cookie else {}
-        if body is not None:
-            sent |= {"Content-Type": "application/json", "Origin": self.root.rstrip("/")}
-            body = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(self.root + path, body, sent)
+    def __init__(self, port: int) -> None:
+        self.port, self.cookie = port, ""
+        self.address = next(self._addresses)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.send("GET", path, None, headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Answer:
+        """`body` is sent as JSON, or as it is if it is bytes or a list of bytes."""
+        own = {"origin": f"http://127.0.0.1:{self.port}", "content_type": "application/json"}
+        if not isinstance(body, bytes | list):
+            body = json.dumps(body).encode()
+        return self.send("POST", path, body, own | headers)
+
+    def send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
+        """An underscore in a header's name is a hyphen; a header that is empty is left out."""
+        sent = {"Cookie": f"rater={self.cookie}"} if self.cookie else {}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items() if value}
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, source_address=(self.address, 0)
+        )
         try:
-            with urllib.request.urlopen(request) as response:
-                return response.status, response.headers, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.headers, error.read()
+            connection.request(method, path, body, sent, encode_chunked=isinstance(body, list))
+            found = connection.getresponse()
+            named = {name.lower(): value for name, value in found.getheaders()}
+            named.pop("date", None)
+            return Answer(found.status, named, found.read())
+        finally:
+            connection.close()
+
+    def join(self, token: str = "") -> dict[str, Any]:
+        """Becomes a new rater; returns the study's facts."""
+        answer = self.post("/api/join", {"token": token})
+        assert answer.status == 200, answer
+        self.cookie = answer.headers["set-cookie"].partition(";")[0].partition("=")[2]
+        return answer.json()

@@ -115,3 +115,14 @@ def test_ratings_of_another_study_are_refused(study):
         read_ratings(study, [])
     with pytest.raises(UserError, match="of another study"):
         RatingStore(study, study_id(study), 2)
+
+
+def test_an_acknowledged_rating_is_on_the_disk(study):
+    """What SQLite does at a commit: with FULL it waits for the disk, in the log as well."""
+    store = RatingStore(study, study_id(study), 2)
+    asked = [
+        store._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("synchronous", "journal_mode")
+    ]
+    assert asked == [2, "wal"]
+    store.close()
