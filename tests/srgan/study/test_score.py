@@ -26,6 +26,7 @@ from srgan.study.panel import make_panel
 from srgan.study.score import score
 from srgan.study.screening import screen
 from srgan.study.simulation import TRUE_SCORES, simulate
+from tests.conftest import ROOT
 from tests.srgan.study.made import StudySettings, made_study
 
 PRESSED = {"nearest": 1, "bicubic": 2, "srresnet": 3, "srgan": 4, "hr": 5}
@@ -315,3 +316,10 @@ def test_the_command_prints_the_table(study, monkeypatch, capsys):
     )
     study_job.main()
     assert "| HR | 5.00 | – | 4 | 5.00 |" in capsys.readouterr().out  # one rater: no interval
+
+
+@pytest.mark.slow
+def test_the_example_in_the_docs(tmp_path):
+    study = made_study(tmp_path, StudySettings("acr", 16, 64, 7, 0), side=256)
+    table = score(study, ratings=[], simulate=24).table
+    assert table in (ROOT / "docs/study.md").read_text()
