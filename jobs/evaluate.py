@@ -15,6 +15,7 @@ from data_pipeline.imresize import SCALES, Kernel
 from jobs.command import Parser, run
 from srgan.evaluation.alerts import JUDGED, Limit, Limits
 from srgan.evaluation.benchmark import Benchmark, data_benchmark, folder_benchmark
+from srgan.evaluation.measures import BEST_BY
 from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
 from srgan.evaluation.webhook import check_webhook
 
@@ -138,12 +139,18 @@ def main() -> None:
         metavar="URL",
         help=f"post broken limits as JSON to this webhook (default: {_ALERT_URL})",
     )
+    parser.add_argument(
+        "--best-by",
+        choices=BEST_BY,
+        metavar="MEASURE",
+        help="write to RUN/best.json which epoch is best by MEASURE: " + ", ".join(BEST_BY),
+    )
     args = parser.parse_args()
     if args.lr and not args.hr:
         parser.error("--lr goes with --hr")
     if args.scale and not args.hr:
         parser.error("--scale goes with --hr")
-    for option in ("epochs", "compare", "fail_below", "fail_drop", "drop_from"):
+    for option in ("epochs", "compare", "fail_below", "fail_drop", "drop_from", "best_by"):
         if getattr(args, option) and not args.run:
             parser.error(f"--{option.replace('_', '-')} goes with --run")
     if args.drop_from and not args.fail_drop:
@@ -166,6 +173,7 @@ def main() -> None:
         epochs=args.epochs,
         compare=args.compare,
         limits=Limits(args.fail_below, args.fail_drop, args.drop_from),
+        best_by=args.best_by,
         alert_url=args.alert_url or (_environments_webhook() if has_limits else None),
     )
     print(summary.tables)

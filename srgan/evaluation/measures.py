@@ -74,6 +74,9 @@ SIMULATED_MOS = MOS._replace(
 OPINIONS = (MOS, SIMULATED_MOS)
 """Columns of the tables that no evaluation takes: an opinion study does."""
 
+BEST_BY = tuple(one.key for one in MEASURES if one.key not in ("parameters", "gflops"))
+"""The measures that an epoch can be the best of."""
+
 Values = dict[str, float]
 """Measures of an image, or means of a method, by key; what was not measured is missing."""
 
