@@ -235,6 +235,18 @@ def figures_of_recipes():
     yield page, f"from {before} to {after}"
 
 
-@pytest.mark.parametrize(("page", "figure"), [*figures(), *figures_of_recipes()])
+def figures_of_studies():
+    page, result = "docs/study.md", json.loads(read("benchmarks/results/opinion_study.json"))
+    for crops, widths in result["half_widths"].items():
+        fewest = result["raters_for_0_2"][crops]
+        cells = [f"±{width:.2f}" for width in widths.values()] + [str(fewest)]
+        yield page, f"| {crops} | {' | '.join(cells)} |"
+    shares = [one["all"] for one in result["held"].values()]
+    yield page, f"{100 * min(shares):.1f} to {100 * max(shares):.1f} %"
+
+
+@pytest.mark.parametrize(
+    ("page", "figure"), [*figures(), *figures_of_recipes(), *figures_of_studies()]
+)
 def test_figures_come_from_the_benchmarks(page, figure):
     assert figure in read(page)

@@ -11,7 +11,7 @@ from data_pipeline.imresize import Kernel, enlarge_nearest, imresize
 from data_pipeline.manifest import require_manifest
 from data_pipeline.pairs import doubt_about, fit_pair
 from data_pipeline.patches import crop_to_multiple
-from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.errors import UserError, differences
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import ReadableStorage, in_threads, open_storage
 from data_pipeline.prepare.sources import open_source
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Part of the protocol of people's own files: raise it when a file is decoded to other pixels.
 # 2: PNG, TIFF and WebP are turned as they say; grey with opaque alpha is grey; OS/2 BMP has colour.
 _DECODING = 2
+
+_SAME = ("images sha256", "scale", "LR", "kernel")  # of the protocol: what the pictures depend on
 
 
 class Pair(NamedTuple):
@@ -130,6 +132,14 @@ class Benchmark(NamedTuple):
             **{measure.title: measure.meaning for measure in MEASURES},
         }
 
+    def files(self) -> dict[str, Any]:
+        """Where the images are; `same_benchmark` opens them again."""
+        return {
+            "hr": self.hr[0].storage.uri,
+            "lr": self.lr[0].storage.uri if self.lr else None,
+            "is_prepared": self.is_prepared,
+        }
+
     def part(self, start: int, count: int) -> "Benchmark":
         """The images from number `start` on, at most `count` of them."""
         part = slice(start, start + count)
@@ -221,6 +231,30 @@ def folder_benchmark(hr_uri: str, lr_uri: str | None, *, scale: int, kernel: Ker
         lr=lr or None,
         is_prepared=False,
     )
+
+
+def same_benchmark(files: dict[str, Any], protocol: dict[str, Any]) -> Benchmark:
+    """Opens the images of an evaluation again.
+
+    Args:
+        files: From `Benchmark.files`.
+        protocol: Of the evaluation.
+
+    Raises:
+        UserError: If they are gone, or are others now.
+    """
+    kernel: Kernel = protocol["kernel"]
+    if files["is_prepared"]:
+        found = data_benchmark(files["hr"], None if protocol["LR"] == "given" else kernel)
+    else:
+        scale = protocol["scale"]
+        found = folder_benchmark(files["hr"], files["lr"], scale=scale, kernel=kernel)
+    found = found.with_sha256()
+    if changed := differences(
+        *({key: one[key] for key in _SAME} for one in (protocol, found.protocol()))
+    ):
+        raise UserError(f"{files['hr']}: is not what was evaluated ({'; '.join(changed)})")
+    return found
 
 
 def _with_sha256(file: ImageFile) -> ImageFile:

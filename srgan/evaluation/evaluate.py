@@ -1,5 +1,6 @@
 """An evaluation: scores what is new, then writes the tables, the report and the history."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from data_pipeline.platform.errors import JobFailedError, UserError, differences
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.evaluation.alerts import Limits
-from srgan.evaluation.benchmark import Benchmark
+from srgan.evaluation.benchmark import Benchmark, same_benchmark
 from srgan.evaluation.best_by import choose_best
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.nightly import judge, tell_alerts
@@ -105,6 +106,23 @@ def evaluate(
         evaluated.append(another)
     write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
     return _summary(first.out, COMPARE, alerts)
+
+
+def write_tables_again(run_uri: str, out: Storage) -> None:
+    """Writes the tables and the report of RUN's evaluation `out` from what is stored there.
+
+    Raises:
+        UserError: If the images are gone or are others now, it is not finished, or an older version
+            made it, which did not note the images.
+    """
+    try:
+        described = json.loads(out.read("protocol.json"))
+        files = described["files"]
+    except (FileNotFoundError, KeyError) as error:
+        raise UserError(f"{out.uri}: is not finished, or an older version made it") from error
+    benchmark = same_benchmark(files, described["protocol"])
+    evaluation = _open_evaluation(benchmark, run_uri, None, is_first=True)
+    write_results(evaluation, benchmark, described["protocol"])
 
 
 def _choose_best(

@@ -67,6 +67,13 @@ MEASURES = (
     ),
 )
 
+MOS = Measure("mos", "MOS", "", 2, True, "mean opinion score, 1 to 5, of people")
+SIMULATED_MOS = MOS._replace(
+    key="mos_simulated", title="MOS (simulated)", meaning="the same of raters that do not exist"
+)
+OPINIONS = (MOS, SIMULATED_MOS)
+"""Columns of the tables that no evaluation takes: an opinion study does."""
+
 BEST_BY = tuple(one.key for one in MEASURES if one.key not in ("parameters", "gflops"))
 """The measures that an epoch can be the best of."""
 

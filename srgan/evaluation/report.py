@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from data_pipeline.images import Image, encode_png
 from srgan.evaluation.comparison import Panel, Place
-from srgan.evaluation.measures import MEASURES, Measure, Values
+from srgan.evaluation.measures import MEASURES, OPINIONS, Measure, Values
 from srgan.evaluation.plots import discriminator_figure, loss_figure, score_figure, svg
 from srgan.evaluation.table import (
     ABSENT,
@@ -125,7 +125,7 @@ def report_html(
     titles = dict(zip(EPOCH_COLUMNS, column_titles(runs), strict=True))
     if not has_generator:
         del titles[SRGAN]
-    best = {measure.key: _best(runs, measure) for measure in MEASURES}
+    best = {measure.key: _best(runs, measure) for measure in (*MEASURES, *OPINIONS)}
     tables = [(measure, _epoch_groups(runs, measure, titles, best)) for measure in _EPOCH_TABLES]
     measures, lacking = measures_of(runs)
     groups = [_Group(run.name, _method_rows(run, measures, best)) for run in runs]

@@ -11,6 +11,7 @@ from srgan.config_file import dump_config
 from srgan.config_identity import flatten
 from srgan.evaluation.benchmark import Benchmark
 from srgan.evaluation.examples import choose_images, make_examples
+from srgan.evaluation.opinions import Opinions, fitting_opinions, opinions_note, with_opinions
 from srgan.evaluation.report import Example, Facts, report_html
 from srgan.evaluation.run_reader import (
     GeneratorFile,
@@ -60,6 +61,7 @@ class RunEvaluation(NamedTuple):
         generators: The generators that RUN had when it was read, by name.
         files: Its score files by name; empty before `write_results`.
         means: Their means; likewise.
+        opinions: What an opinion study found, if there was one; likewise.
     """
 
     name: str
@@ -68,15 +70,17 @@ class RunEvaluation(NamedTuple):
     generators: dict[str, GeneratorFile]
     files: dict[str, ScoreFile]
     means: Means
+    opinions: Opinions | None = None
 
     def table_run(self) -> TableRun:
         """What tables and the report show of it."""
+        means = with_opinions(self.means, self.opinions)
         if self.run is None:
-            return TableRun(self.name, self.means)
+            return TableRun(self.name, means)
         config = self.run.config
         return TableRun(
             self.name,
-            self.means,
+            means,
             read_metrics(self.run.storage),
             dump_config(config),
             flatten(config.model_dump()),
@@ -125,7 +129,8 @@ def _with_scores(evaluation: RunEvaluation, stored: dict[str, ScoreFile]) -> Run
                 SCORES,
                 name,
             )
-    return on_same_images([evaluation._replace(files=files)])[0]
+    opinions = fitting_opinions(evaluation.out, files.values())
+    return on_same_images([evaluation._replace(files=files, opinions=opinions)])[0]
 
 
 def on_same_images(evaluations: Sequence[RunEvaluation]) -> list[RunEvaluation]:
@@ -188,9 +193,15 @@ def _write_tables_and_report(
         "runs": identities,
         "generators": generators,
         "images left out": left_out,
+        "files": benchmark.files(),
     }
     runs = [one.table_run() for one in evaluations]
     notes = left_out_notes(left_out, len(benchmark.hr))
+    notes += [
+        (f"{one.name}: " if len(runs) > 1 else "") + opinions_note(one.opinions, run)
+        for one, run in zip(evaluations, runs, strict=True)
+        if one.opinions
+    ]
     facts = Facts(
         benchmark.name,
         len(benchmark.hr),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from srgan.evaluation.measures import MEASURES, Measure, Values
+from srgan.evaluation.measures import MEASURES, OPINIONS, Measure, Values
 
 NEAREST, BICUBIC, SRRESNET, SRGAN, HR = METHODS = ("nearest", "bicubic", "srresnet", "srgan", "hr")
 TITLES = dict(zip(METHODS, ("nearest", "bicubic", "SRResNet", "SRGAN", "HR"), strict=True))
@@ -176,12 +176,10 @@ def column_titles(runs: Sequence[TableRun]) -> list[str]:
 
 
 def measures_of(runs: Sequence[TableRun]) -> tuple[list[Measure], list[Measure]]:
-    """The measures that some method of the runs has, and those that none has."""
+    """The measures and opinions that some method of the runs has; the measures that none has."""
     found = {key for run in runs for values in run.means.values() for key in values}
-    has, lacks = (
-        [one for one in MEASURES if (one.key in found) is is_in] for is_in in (True, False)
-    )
-    return has, lacks
+    has = [one for one in (*MEASURES, *OPINIONS) if one.key in found]
+    return has, [one for one in MEASURES if one.key not in found]
 
 
 def cell(values: Values | None, measure: Measure) -> str:

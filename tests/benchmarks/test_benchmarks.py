@@ -81,6 +81,12 @@ def test_imresize():
     assert result["down_seconds"] > 0
 
 
+def test_opinion_study():
+    result = run("opinion_study", "--studies=4")
+    assert all(0.5 <= one["all"] <= 1 for one in result["held"].values())
+    assert result["half_widths"]["8 crops"]["12 raters"] > 0.2
+
+
 def test_s3_retries():
     result = run("s3_retries", "--objects=3")
     assert result["objects"] == 3
