@@ -32,16 +32,16 @@ def _pretrain(calls: int, *at: int, program: Program | None = None, **options: A
     return Run(program, {"pixel": 1}, calls, 1e-3, options=options, at=(*at, calls))
 
 
-def _gan(start: str = "pretrain", calls: int = 40, **given: Any) -> Run:
+def _gan(start: str = "pretrain", calls: int = 30, **given: Any) -> Run:
     factors = {"pixel": 1, "lpips": 1, "adversarial": 2e-2, "r1": given.pop("gamma", 0)}
     program = Program(**{"discriminator": "patch", "perceptual": True, **given})
-    return Run(program, factors, calls, 3e-4, start, at=(calls // 2, calls))
+    return Run(program, factors, calls, 3e-4, start, at=(calls,))
 
 
 def _alone(start: str = "pretrain", *, global_skip: bool = True, **factors: Any) -> Run:
     """A perceptual loss without a discriminator: it makes the grid."""
     program = Program(global_skip=global_skip, perceptual=True)
-    return Run(program, factors, 10, 3e-4, start, at=(1, 3, 10))
+    return Run(program, factors, 10, 3e-4, start, at=(2, 10))
 
 
 def _one(stage: int, value: float = 1) -> list[float]:
@@ -52,12 +52,12 @@ _TANH, _CHARBONNIER = Program(global_skip=False), Program(charbonnier=True)
 _SHORT = (10, 1, 3, 6)
 
 RUNS = {
-    "pretrain": _pretrain(100),
+    "pretrain": _pretrain(80),
     "gan": _gan(),
     "gan, U-Net": _gan(discriminator="unet"),
     "gan, R1 1": _gan(r1=True, gamma=1),
     "gan, R1 10": _gan(r1=True, gamma=10),
-    "pretrain, Charbonnier": _pretrain(100, program=_CHARBONNIER),
+    "pretrain, Charbonnier": _pretrain(80, program=_CHARBONNIER),
     "gan, Charbonnier": _gan("pretrain, Charbonnier", charbonnier=True),
     # The generator's options, in short trainings.
     "short": _pretrain(*_SHORT),
@@ -70,13 +70,11 @@ RUNS = {
     **{f"grid, LPIPS, stage {k}": _alone(lpips=1, stages=_one(k)) for k in range(1, 6)},
     **{f"grid, features {k}": _alone(content=_one(k)) for k in (1, 2, 5)},
     "grid, L1 and LPIPS, smooth HR": _alone(pixel=1, lpips=1, smooth=1),
-    "grid, LPIPS, smooth HR": _alone(lpips=1, smooth=1),
-    "pretrain, tanh": _pretrain(30, program=_TANH),
-    "pretrain, ICNR": _pretrain(30, icnr=True),
-    "pretrain, 30 calls": _pretrain(30),
+    "pretrain, tanh": _pretrain(20, program=_TANH),
+    "pretrain, ICNR": _pretrain(20, icnr=True),
+    "pretrain, 20 calls": _pretrain(20),
     "grid, L1 and LPIPS, tanh": _alone("pretrain, tanh", global_skip=False, pixel=1, lpips=1),
-    "grid, L1 and LPIPS, ICNR": _alone("pretrain, ICNR", pixel=1, lpips=1),
-    "grid, L1 and LPIPS, 30 calls": _alone("pretrain, 30 calls", pixel=1, lpips=1),
+    "grid, L1 and LPIPS, 20 calls": _alone("pretrain, 20 calls", pixel=1, lpips=1),
 }
 
 

@@ -147,7 +147,9 @@ class Recipe:
                 total += factors["adversarial"] * losses.adversarial(logits)
             return jnp.mean(total), sr
 
-        (value, sr), gradient = jax.value_and_grad(loss, has_aux=True)(state["generator"]["weights"])
+        (value, sr), gradient = jax.value_and_grad(loss, has_aux=True)(
+            state["generator"]["weights"]
+        )
         updates = state["updates"] + 1
         new = {
             "generator": _adam(state["generator"], gradient, updates, rate),
@@ -197,15 +199,15 @@ class Recipe:
         return jnp.mean(jnp.sum(jnp.square(gradient), axis=(1, 2, 3))) / (2 * count)
 
     def steps(
-        self, states: State, images: Any, corners: Any, rates: Any, factors: Factors, frozen: Any
+        self, states: State, images: Any, plan: tuple[Any, Any], factors: Factors, frozen: Any
     ) -> tuple[State, dict[str, Any]]:
         """Steps of several seeds side by side; compile it with `jax.jit`.
 
         Args:
             states: Of `state`, stacked.
             images: LR uint8 [images, h, w, 3] and HR uint8 [images, H, W, 3].
-            corners: int32 [steps, seeds, N, 4]: image, row, column of an LR crop, and its turn.
-            rates: Learning rates [steps].
+            plan: int32 [steps, seeds, N, 4], image, row, column of an LR crop, and its turn; and
+                the learning rates [steps].
             factors: Of `factors`.
             frozen: As for `step`.
 
@@ -224,7 +226,7 @@ class Recipe:
 
             return jax.vmap(one)(states, corners)
 
-        result: tuple[State, dict[str, Any]] = lax.scan(body, states, (corners, rates))
+        result: tuple[State, dict[str, Any]] = lax.scan(body, states, plan)
         return result
 
 

@@ -62,7 +62,10 @@ class _Bench:
         self._args = args
         self._sizes = yaml.safe_load(args.config.read_text())
         keras.config.set_dtype_policy(self._sizes["precision"])
-        self._batch, self._crop = self._sizes["batch"].get("size", 16), self._sizes["batch"]["hr_crop"]
+        self._batch, self._crop = (
+            self._sizes["batch"].get("size", 16),
+            self._sizes["batch"]["hr_crop"],
+        )
         self._images = _pairs(args.train)
         self._frozen = _vgg16(args.lpips_weights)
         self._valid = Photographs(args.valid)
@@ -93,7 +96,7 @@ class _Bench:
         rates = run.rate * (np.ones_like(steps) if run.start else (1 + np.cos(np.pi * share)) / 2)
         frozen = self._frozen if run.program.perceptual else {}
         weights = factors(**run.factors)
-        return self._images, jnp.asarray(corners), jnp.asarray(rates), weights, frozen
+        return self._images, (jnp.asarray(corners), jnp.asarray(rates)), weights, frozen
 
     def _states(self, run: Run, starts: Sequence[Any] | None) -> Any:
         recipe = self._recipes[run.program]
@@ -140,8 +143,10 @@ class _Bench:
             "machine": _machine(),
             "seeds": self._args.seeds,
             "chunk": self._args.chunk,
-            "runs": json.loads(file.read_text())["runs"] if file.exists() else {},
+            "runs": {},
         }
+        if file.exists():  # the machine is the one that began
+            result = json.loads(file.read_text())
         ends: dict[str, list[Any]] = {}
         for name in self._names:
             run = RUNS[name]
