@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,10 @@ class Photographs:
         return {name: float(np.mean([one[name] for one in values])) for name in values[0]}
 
 
-_compiled: dict[int, Any] = {}
-
-
+@cache
 def _upscaled(network: keras.Model) -> Any:
-    """(weights, LR, HR, AlexNet) -> SR uint8 and LPIPS [N], compiled once for a network."""
-    if id(network) not in _compiled:
-        _compiled[id(network)] = jax.jit(partial(_one_by_one, network))
-    return _compiled[id(network)]
+    """(weights, LR, HR, AlexNet) -> SR uint8 and LPIPS [N], compiled once for a network and size."""
+    return jax.jit(partial(_one_by_one, network))
 
 
 def _one_by_one(network: keras.Model, weights: Any, lr: Any, hr: Any, alexnet: Any) -> Any:
@@ -67,11 +63,11 @@ def _one_by_one(network: keras.Model, weights: Any, lr: Any, hr: Any, alexnet: A
         inputs = pair[0][None].astype("float32") / 255
         sr = network.stateless_call(weights, [], inputs, training=False)[0]
         levels = jnp.clip(jnp.round((sr + 1) * 127.5), 0, 255)
-        images = [
+        first, second = (
             part[:, _INNER, _INNER].astype("float32") / 127.5 - 1
             for part in (pair[1][None], levels)
-        ]
-        return levels[0].astype("uint8"), lpips(*images, alexnet, "AlexNet")[0]
+        )
+        return levels[0].astype("uint8"), lpips(first, second, alexnet, "AlexNet")[0]
 
     return lax.map(one, (lr, hr))
 

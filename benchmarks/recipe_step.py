@@ -224,7 +224,8 @@ class Recipe:
                 turned = tuple(jax.vmap(_turned)(part, corners[:, 3]) for part in batch)
                 return self.step(state, turned, rate, factors, frozen)
 
-            return jax.vmap(one)(states, corners)
+            after: tuple[State, Any] = jax.vmap(one)(states, corners)
+            return after
 
         result: tuple[State, dict[str, Any]] = lax.scan(body, states, plan)
         return result
