@@ -54,7 +54,7 @@ class Photographs:
 
 @cache
 def _upscaled(network: keras.Model) -> Any:
-    """(weights, LR, HR, AlexNet) -> SR uint8 and LPIPS [N], compiled once for a network and size."""
+    """(weights, LR, HR, AlexNet) -> SR uint8 and LPIPS [N], compiled for a network and size."""
     return jax.jit(partial(_one_by_one, network))
 
 
