@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no
 ADDRESS ?= http://127.0.0.1:8265
 
 .PHONY: help setup demo test test-slow test-soak test-gpu-image lint clean
-.PHONY: submit-prepare submit-train submit-evaluate
+.PHONY: submit-prepare submit-train submit-evaluate submit-upscale submit-export
 
 help:
 	@echo "make demo   prepare, train and evaluate on photographs that need no download"
@@ -21,7 +21,7 @@ help:
 	@echo "make test-soak   repeats of what another test shows once: many random kills, all of Ceph"
 	@echo "make test-gpu-image   whether TensorFlow finds CUDA's real packages; downloads gigabytes"
 	@echo "make lint   formatter, linter and types"
-	@echo "make submit-prepare, submit-train, submit-evaluate ARGS=\"...\"   on the cluster at ADDRESS ($(ADDRESS))"
+	@echo "make submit-prepare, submit-train, submit-evaluate, submit-upscale, submit-export ARGS=\"...\"   on the cluster at ADDRESS ($(ADDRESS))"
 	@echo "make setup  only the .venv, which the others make for themselves"
 
 setup: .venv/.installed
@@ -61,7 +61,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-submit-prepare submit-train submit-evaluate: setup
+submit-prepare submit-train submit-evaluate submit-upscale submit-export: setup
 	$(BIN)/python deploy/submit.py --address "$(ADDRESS)" $(@:submit-%=%) $(ARGS)
 
 clean:

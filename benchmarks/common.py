@@ -25,12 +25,13 @@ Size = tuple[int, int]
 _LARGEST_SQUARE = 512
 
 
-def add_size(parser: argparse.ArgumentParser) -> None:
+def add_size(parser: argparse.ArgumentParser, default: str = "2040x1356") -> None:
     """Adds `--size`, which is that of most DIV2K images by default; tests use a smaller one."""
-    parser.add_argument("--size", type=_size, default="2040x1356", metavar="WIDTHxHEIGHT")
+    parser.add_argument("--size", type=parse_size, default=default, metavar="WIDTHxHEIGHT")
 
 
-def _size(text: str) -> Size:
+def parse_size(text: str) -> Size:
+    """`WIDTHxHEIGHT` as two numbers."""
     width, _, height = text.partition("x")
     return int(width), int(height)
 

@@ -3,13 +3,13 @@
 `matlab` is MATLAB's `imresize(..., 'bicubic')`, which made DIV2K's LR_bicubic tracks:
 Keys' cubic with a = -0.5 (R. Keys, "Cubic Convolution Interpolation for Digital Image
 Processing", 1981, eq. 15), widened by the scale when shrinking, half-pixel centres,
-symmetric edges, the vertical axis first, uint8 rounding between the two passes.
+symmetric edges, the vertical axis first, rounding to whole levels between the two passes.
 `opencv` is `cv2.resize(..., INTER_CUBIC)`: a = -0.75 and no antialiasing.
 """
 
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ import numpy.typing as npt
 from data_pipeline.images import Image
 
 Kernel = Literal["matlab", "opencv"]
+Sample = TypeVar("Sample", np.uint8, np.uint16)
+Floats = npt.NDArray[np.float32]
+Samples = TypeVar("Samples", Image, npt.NDArray[np.uint16], Floats)
 
 # HR side / LR side: what data sets are prepared for, and generators built for.
 SCALES = (2, 3, 4, 8)
@@ -26,23 +29,26 @@ SCALES = (2, 3, 4, 8)
 _BLOCK_ELEMENTS = 1 << 16
 
 
-def imresize(image: Image, scale: float | Fraction, kernel: Kernel = "matlab") -> Image:
+def imresize(
+    image: npt.NDArray[Sample], scale: float | Fraction, kernel: Kernel = "matlab"
+) -> npt.NDArray[Sample]:
     """Resizes an image by `scale`: 4 enlarges four times, Fraction(1, 4) shrinks.
 
     Args:
-        image: uint8 [H, W] or [H, W, C].
+        image: uint8 or uint16 [H, W] or [H, W, C].
         scale: Positive factor for both axes.
         kernel: `matlab` or `opencv`, see the module's docstring.
 
     Returns:
-        uint8 [ceil(H * scale), ceil(W * scale)(, C)].
+        [ceil(H * scale), ceil(W * scale)(, C)] of the same type.
 
     Raises:
-        ValueError: If the image is not uint8 of 2 or 3 axes, is empty, or scale is not positive.
+        ValueError: If the image is not uint8 or uint16 of 2 or 3 axes, is empty, or scale is not
+            positive.
     """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or 0 in image.shape:
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(
-            f"expected a uint8 image [H, W] or [H, W, C], got {image.dtype} {image.shape}"
+            f"expected a uint8 or uint16 image [H, W] or [H, W, C], got {image.dtype} {image.shape}"
         )
     exact = Fraction(scale).limit_denominator(1 << 16)
     if exact <= 0:
@@ -50,9 +56,14 @@ def imresize(image: Image, scale: float | Fraction, kernel: Kernel = "matlab") -
     height, width = (-(-side * exact.numerator // exact.denominator) for side in image.shape[:2])
     if kernel == "opencv":
         resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-        return np.asarray(resized, np.uint8).reshape(height, width, *image.shape[2:])
-    rows = _resize_rows(image, height, exact)
-    return np.ascontiguousarray(_resize_rows(rows.swapaxes(0, 1), width, exact).swapaxes(0, 1))
+        return np.asarray(resized, image.dtype).reshape(height, width, *image.shape[2:])
+    return _resize(image, height, width, exact)
+
+
+def imresize_floats(image: Floats, scale: Fraction) -> Floats:
+    """As `imresize` with the kernel `matlab`, of float32 [H, W, C]; nothing is rounded or cut."""
+    height, width = (-(-side * scale.numerator // scale.denominator) for side in image.shape[:2])
+    return _resize(image, height, width, scale)
 
 
 def enlarge_nearest(image: Image, factor: int) -> Image:
@@ -102,22 +113,31 @@ def _is_exact_in_float32(weights: npt.NDArray[np.float64]) -> bool:
     return bool(np.all(weights * 2**14 % 1 == 0) and bound < 2**10)
 
 
-def _resize_rows(image: Image, out_height: int, scale: Fraction) -> Image:
+def _resize(image: Samples, height: int, width: int, scale: Fraction) -> Samples:
+    rows = _resize_rows(image, height, scale)
+    return np.ascontiguousarray(_resize_rows(rows.swapaxes(0, 1), width, scale).swapaxes(0, 1))
+
+
+def _resize_rows(image: Samples, out_height: int, scale: Fraction) -> Samples:
     """Resizes the first axis: sums tap by tap over blocks of output rows."""
     weights, indices = _contributions(image.shape[0], out_height, scale)
-    dtype = np.float32 if _is_exact_in_float32(weights) else np.float64
+    is_exact = image.dtype == np.uint8 and _is_exact_in_float32(weights)
+    is_rounded = image.dtype != np.float32
+    dtype = np.float64 if is_rounded and not is_exact else np.float32
     image = np.ascontiguousarray(image)
     flat = image.reshape(image.shape[0], -1)
-    out = np.empty((out_height, flat.shape[1]), np.uint8)
+    out = np.empty((out_height, flat.shape[1]), image.dtype)
     block = max(1, _BLOCK_ELEMENTS // flat.shape[1])
     for start in range(0, out_height, block):
         rows = slice(start, min(start + block, out_height))
-        total = np.full((rows.stop - rows.start, flat.shape[1]), 0.5, dtype)
+        first = 0.5 if is_rounded else 0
+        total = np.full((rows.stop - rows.start, flat.shape[1]), first, dtype)
         for weight, index in zip(
             weights[rows].T[:, :, None].astype(dtype), indices[rows].T, strict=True
         ):
             total += flat[index] * weight
-        # The sum began at 0.5: truncation now rounds half up, as MATLAB does.
-        np.clip(total, 0, 255, out=total)
+        if is_rounded:
+            # The sum began at 0.5: truncation now rounds half up, as MATLAB does.
+            np.clip(total, 0, 255 if image.dtype == np.uint8 else 65535, out=total)
         out[rows] = total
     return out.reshape(out_height, *image.shape[1:])

@@ -15,6 +15,7 @@ from data_pipeline.imresize import SCALES, Kernel
 from jobs.command import Parser, run
 from srgan.evaluation.alerts import JUDGED, Limit, Limits
 from srgan.evaluation.benchmark import Benchmark, data_benchmark, folder_benchmark
+from srgan.evaluation.measures import BEST_BY
 from srgan.evaluation.run_reader import folder_scale_and_kernel, open_run
 from srgan.evaluation.webhook import check_webhook
 
@@ -60,7 +61,8 @@ def _environments_webhook() -> str | None:
         return None
 
 
-def _benchmark(args: argparse.Namespace) -> Benchmark:
+def benchmark_of(args: argparse.Namespace) -> Benchmark:
+    """The images that `--run`, `--data`, `--hr`, `--lr`, `--scale` and `--kernel` name."""
     run = open_run(args.run) if args.run else None
     if args.data:
         return data_benchmark(args.data, args.kernel)
@@ -137,12 +139,18 @@ def main() -> None:
         metavar="URL",
         help=f"post broken limits as JSON to this webhook (default: {_ALERT_URL})",
     )
+    parser.add_argument(
+        "--best-by",
+        choices=BEST_BY,
+        metavar="MEASURE",
+        help="write to RUN/best.json which epoch is best by MEASURE: " + ", ".join(BEST_BY),
+    )
     args = parser.parse_args()
     if args.lr and not args.hr:
         parser.error("--lr goes with --hr")
     if args.scale and not args.hr:
         parser.error("--scale goes with --hr")
-    for option in ("epochs", "compare", "fail_below", "fail_drop", "drop_from"):
+    for option in ("epochs", "compare", "fail_below", "fail_drop", "drop_from", "best_by"):
         if getattr(args, option) and not args.run:
             parser.error(f"--{option.replace('_', '-')} goes with --run")
     if args.drop_from and not args.fail_drop:
@@ -154,7 +162,7 @@ def main() -> None:
         parser.error("pass --data or --hr, or a --run whose data set to score")
     if not (args.run or args.out):
         parser.error("pass --out: without --run there is no other place for the results")
-    benchmark = _benchmark(args)
+    benchmark = benchmark_of(args)
     # After the checks: Ray and matplotlib take seconds to import.
     from srgan.evaluation.evaluate import evaluate
 
@@ -165,6 +173,7 @@ def main() -> None:
         epochs=args.epochs,
         compare=args.compare,
         limits=Limits(args.fail_below, args.fail_drop, args.drop_from),
+        best_by=args.best_by,
         alert_url=args.alert_url or (_environments_webhook() if has_limits else None),
     )
     print(summary.tables)

@@ -21,7 +21,7 @@ def save_generator(generator: keras.Model, storage: Storage, key: str) -> None:
         storage.write(key, file.read_bytes())
 
 
-def load_generator(storage: Storage, key: str, *, sha256: str | None = None) -> keras.Model:
+def read_generator(storage: Storage, key: str, *, sha256: str | None = None) -> keras.Model:
     """Loads a generator in Keras's safe mode.
 
     Args:
@@ -40,6 +40,16 @@ def load_generator(storage: Storage, key: str, *, sha256: str | None = None) -> 
         raise UserError(f"{where}: no such generator") from error
     if sha256 not in (None, sha256_hex(data)):
         raise UserError(f"{where}: was written anew meanwhile; run the same command again")
+    return parse_generator(data, where)
+
+
+def parse_generator(data: bytes, where: str) -> keras.Model:
+    """Loads a generator from the bytes of its file, in Keras's safe mode.
+
+    Raises:
+        UserError: If they are damaged, or it does not map RGB images to RGB images. The message
+            calls the file `where`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, _FILE)
         file.write_bytes(data)
@@ -66,9 +76,9 @@ def load_weights(generator: keras.Model, storage: Storage, key: str, name: str) 
     """Sets a generator's weights to those of a stored one; error messages call it `name`.
 
     Raises:
-        UserError: As `load_generator`, and if the stored generator has another scale, size or form.
+        UserError: As `read_generator`, and if the stored generator has another scale, size or form.
     """
-    stored = load_generator(storage, key)
+    stored = read_generator(storage, key)
     if (scale := scale_of(stored)) != scale_of(generator):
         raise UserError(
             f"{name}: is a generator of x{scale}, and the data set has x{scale_of(generator)}; "

@@ -15,6 +15,7 @@ SAMPLES = "samples/"
 VGG_KEY = "vgg19.npz"
 LPIPS_KEY = "lpips_vgg16.npz"
 INITIAL_KEY = "initial.keras"
+BEST_KEY = "best.json"
 
 
 def generator_key(epoch: int) -> str:

@@ -1,9 +1,8 @@
 """LR images -> SR images with a trained generator."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import keras
@@ -12,12 +11,17 @@ import numpy.typing as npt
 
 from data_pipeline.images import Image
 from data_pipeline.platform.errors import UserError
+from srgan.colour_fix import HALO, with_lows_of
+from srgan.ensemble import eightfold
 from srgan.networks import BilinearUpscaling, PixelShuffle, scale_of
+from srgan.tiles import bands_in_tiles, in_tiles, joined
 
 Floats = npt.NDArray[np.float32]
+Levels = npt.NDArray[np.uint8 | np.uint16]
 
 _TRUNK_TILE = 768  # LR pixels a side
 _TAIL_TILE = 512  # HR pixels a side: they determine the memory, whatever the scale
+_BAND_BYTES = 200 << 20  # of a band, where the picture is so wide that it would take more
 
 _POINTWISE = (
     keras.layers.InputLayer,
@@ -50,69 +54,69 @@ def super_resolve(generator: keras.Model, lr: Image) -> Image:
         UserError: If the generator makes values that are not finite, or the image is large and
             the network has layers that `srgan.networks` does not use.
     """
-    pixels = lr.astype(np.float32) / 255
-    tail_tile = _TAIL_TILE // scale_of(generator)
-    if max(lr.shape[:2]) <= tail_tile:
-        return _levels(_predict(generator, pixels))
-    parts = _split(generator)
-
-    def upscale(window: Any) -> Image:
-        return in_tiles(
-            lambda part: _levels(_predict(parts.tail, part[..., :-3], part[..., -3:])),
-            np.concatenate([_predict(parts.trunk, window), window], axis=-1),
-            halo=parts.tail_radius,
-            side=tail_tile,
-        )
-
-    halo = parts.trunk_radius + parts.tail_radius
-    return in_tiles(upscale, pixels, halo=halo, side=_TRUNK_TILE)
+    height, width = lr.shape[:2]
+    return joined(bands(generator, lr), width, height)
 
 
-def in_tiles(function: Callable[[Any], Image], image: Any, *, halo: int, side: int) -> Image:
-    """Applies a function to overlapping windows of an image and joins the results.
+def bands(
+    generator: keras.Model, lr: Levels, *, self_ensemble: bool = False, colour_fix: bool = False
+) -> Iterator[Levels]:
+    """As `super_resolve`, in bands of rows from the top down: SR is never whole in memory.
+
+    A band has at most 3,072 rows at x4, and fewer where the image is so wide that it would take
+    more than 200 MiB.
 
     Args:
-        function: Maps [h, w, C] to [h * scale, w * scale, D]. A pixel of the result depends only
-            on pixels of the window that are at most `halo` away.
-        image: [H, W, C].
-        halo: In pixels of the image.
-        side: Largest side of a window, in pixels; at least four halos are used.
+        generator: As for `super_resolve`.
+        lr: uint8 or uint16 [h, w, 3] RGB.
+        self_ensemble: Take the mean over eight flips and turns of LR; see `srgan.ensemble`.
+        colour_fix: Put the low frequencies of LR back; see `srgan.colour_fix`.
 
-    Returns:
-        [H * scale, W * scale, D], equal to `function(image)`.
+    Yields:
+        [rows, W, 3] of LR's dtype, rounded half up. Joined, they have H rows.
+
+    Raises:
+        UserError: As `super_resolve`.
     """
-    height, width = image.shape[:2]
-    rows = []
-    for top, bottom, kept_rows in _windows(height, halo, side):
-        row = []
-        for left, right, kept_columns in _windows(width, halo, side):
-            tile = function(image[top:bottom, left:right])
-            scale = tile.shape[0] // (bottom - top)
-            inside = (
-                slice(scale * (kept[0] - start), scale * (kept[1] - start))
-                for kept, start in ((kept_rows, top), (kept_columns, left))
-            )
-            row.append(tile[tuple(inside)])
-        rows.append(np.concatenate(row, axis=1))
-    return np.concatenate(rows)
+    most = np.float32(np.iinfo(lr.dtype).max)
+    scale = scale_of(generator)
 
+    def upscale(window: Levels) -> Levels:
+        pixels: Floats = window.astype(np.float32) / most
+        if self_ensemble:
+            sr = eightfold(lambda seen: _upscale(generator, seen), pixels)
+        else:
+            sr = _upscale(generator, pixels)
+        if colour_fix:
+            sr = with_lows_of(pixels, sr, scale)
+        return _levels(sr, lr.dtype)
 
-def _windows(length: int, halo: int, side: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """Start and end of each window, and the part of the result that it fills.
-
-    There are as few windows as possible, all of one size. They overlap by at least two halos, so
-    the part that a window fills is at least a halo away from where the window cuts the image.
-    """
-    most = max(side, 4 * halo)
-    if length <= most:
-        yield 0, length, (0, length)
+    if _is_small(lr, scale):
+        yield upscale(lr)
         return
-    count = math.ceil((length - 2 * halo) / (most - 2 * halo))
-    size = math.ceil((length + 2 * halo * (count - 1)) / count)
-    starts = [number * (length - size) // (count - 1) for number in range(count)]
-    cuts = [(start + size + after) // 2 for start, after in pairwise(starts)]
-    for start, kept in zip(starts, pairwise([0, *cuts, length]), strict=True):
-        yield start, start + size, kept
+    parts = _split(generator)
+    halo = parts.trunk_radius + parts.tail_radius + (HALO if colour_fix else 0)
+    rows = min(_TRUNK_TILE, _BAND_BYTES // (scale**2 * lr[:1].nbytes))
+    yield from bands_in_tiles(upscale, lr, halo=halo, side=_TRUNK_TILE, rows=rows)
+
+
+def _is_small(lr: npt.NDArray[Any], scale: int) -> bool:
+    """Whether all layers run on the whole of LR at once."""
+    return bool(max(lr.shape[:2]) <= _TAIL_TILE // scale)
+
+
+def _upscale(generator: keras.Model, pixels: Floats) -> Floats:
+    """SR in [-1, 1] of a window in [0, 1]; the tail's layers run in tiles."""
+    scale = scale_of(generator)
+    if _is_small(pixels, scale):
+        return _predict(generator, pixels)
+    parts = _split(generator)
+    return in_tiles(
+        lambda part: _predict(parts.tail, part[..., :-3], part[..., -3:]),
+        np.concatenate([_predict(parts.trunk, pixels), pixels], axis=-1),
+        halo=parts.tail_radius,
+        side=_TAIL_TILE // scale,
+    )
 
 
 class _Parts(NamedTuple):
@@ -158,9 +162,15 @@ def _predict(network: keras.Model, *inputs: Any) -> Floats:
     return np.asarray(network.predict_on_batch(batch if len(batch) > 1 else batch[0])[0])
 
 
-def _levels(sr: Floats) -> Image:
-    """SR in [-1, 1] -> uint8, rounded half up."""
+def _levels(sr: Floats, dtype: Any) -> Levels:
+    """SR in [-1, 1] -> uint8 or uint16, rounded half up."""
     if not np.isfinite(sr).all():
         raise UserError("the generator makes values that are not finite; take another epoch's")
-    levels: Image = np.clip(np.floor((sr + 1) * 127.5 + 0.5), 0, 255).astype(np.uint8)
-    return levels
+    most = np.iinfo(dtype).max
+    levels = sr + 1
+    # In place: a window of SR in float32 has 113 MB.
+    levels *= most / 2
+    levels += 0.5
+    np.floor(levels, out=levels)
+    np.clip(levels, 0, most, out=levels)
+    return levels.astype(dtype)

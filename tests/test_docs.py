@@ -93,7 +93,8 @@ def settings(model: type[BaseModel], prefix: str = "") -> set[str]:
 
 @on_every_page
 def test_options_and_settings_exist(page):
-    all_options = FOREIGN_OPTIONS.union(*map(options, ("prepare", "train", "evaluate")))
+    jobs = ("prepare", "train", "evaluate", "upscale", "export", "study")
+    all_options = FOREIGN_OPTIONS.union(*map(options, jobs))
     all_settings = settings(Config) | settings(PhaseConfig, "phases.NAME.")
     for span in code(page):
         given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", span))

@@ -1,6 +1,6 @@
 """Images: what one is, and how it is read from and written to files."""
 
-from data_pipeline.images.decode import SUFFIXES, decode_image
+from data_pipeline.images.decode import SUFFIXES, decode_image, kind_of_unknown
 from data_pipeline.images.image import Image, ImageError, as_rgb, describe_size, encode_png
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "decode_image",
     "describe_size",
     "encode_png",
+    "kind_of_unknown",
 ]

@@ -65,7 +65,7 @@ def decode_image(data: bytes) -> Image:
     """
     reader = next((read for magic, read in _READERS.items() if data.startswith(magic)), None)
     if reader is None:
-        raise ImageError(f"does not decode: it is {_kind(data)}")
+        raise ImageError(f"does not decode: it is {kind_of_unknown(data)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's do not name the file
@@ -82,8 +82,8 @@ def decode_image(data: bytes) -> Image:
     return _turned(image, orientation)
 
 
-def _kind(data: bytes) -> str:
-    """What a file is that no reader takes, and what to do about it."""
+def kind_of_unknown(data: bytes) -> str:
+    """What a file is that no reader takes, and what to do about it. Its first 4096 bytes do."""
     if not any(data[:4096]):
         return "filled with zeros; copy it again" if data else "empty; copy it again"
     head = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip().lower()

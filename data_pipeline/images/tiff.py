@@ -2,6 +2,7 @@
 
 import ctypes
 import io
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ImagePalette, _imaging
@@ -47,13 +48,13 @@ def read_tiff(data: bytes) -> tuple[Image, int]:
     try:
         header = TiffImageFile(io.BytesIO(data))
     except SyntaxError as error:
-        tags = _tags(data)
-        _check_kind(tags)
+        tags = read_tags(io.BytesIO(data))
+        check_kind(tags)
         if str(error) in _UNKNOWN:
             raise ImageError(_kind(tags)) from error
         raise
     tags = header.tag_v2
-    _check_kind(tags)
+    check_kind(tags)
     check_header(header)
     bits = tags.get(_BITS, (1,))
     deep = max(bits) > 8
@@ -76,16 +77,16 @@ def read_tiff(data: bytes) -> tuple[Image, int]:
     return image, 1
 
 
-def _tags(data: bytes) -> ImageFileDirectory_v2:
-    """The first directory of a TIFF file."""
-    tags = ImageFileDirectory_v2(data[: 16 if 43 in data[2:4] else 8])
-    file = io.BytesIO(data)
+def read_tags(file: BinaryIO) -> ImageFileDirectory_v2:
+    """The first directory of a TIFF file, from its start."""
+    head = file.read(8)
+    tags = ImageFileDirectory_v2(head + file.read(8) if 43 in head[2:4] else head)
     file.seek(tags.next)
     tags.load(file)
     return tags
 
 
-def _check_kind(tags: ImageFileDirectory_v2) -> None:
+def check_kind(tags: ImageFileDirectory_v2) -> None:
     """Refuses what Pillow would read wrongly or call damaged.
 
     Raises:

@@ -26,6 +26,10 @@ _FIXES = dict.fromkeys((errno.EACCES, errno.EPERM), "give this user the rights")
 _FIXES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room")
 _FIXES[errno.EROFS] = "choose a folder that can be written"
 
+# Full float32: with TF32 a result would depend on whether a GPU was free. The variable also keeps
+# these processes apart from those that run TensorFlow on the CPU.
+_GPU_ENVIRONMENT = {"NVIDIA_TF32_OVERRIDE": "0"}
+
 # Submitted tasks for every task that runs. The next one waits with its arguments in memory.
 _QUEUED_PER_SLOT = 2
 
@@ -84,6 +88,40 @@ def as_task(function: Callable[..., Any], *, cpus: int = 1) -> Callable[..., Any
     def submit(*values: Any) -> Any:
         nodes = {CPU_NODES: cpus} if CPU_NODES in ray.cluster_resources() else {}
         return remote.options(resources=nodes).remote(*values)
+
+    return submit
+
+
+def on_gpus(kind: type, method: str, *, gpus: int) -> Callable[..., Any]:
+    """What submits calls of a method to processes on GPUs, and returns Ray's references.
+
+    A process on each GPU lives as long as what is returned here: TensorFlow starts once, and its
+    graphs are compiled once. Ray starts it again if it dies. A call goes to the process that has
+    the fewest to do.
+
+    Args:
+        kind: The class whose object each process makes, without arguments.
+        method: The name of its method.
+        gpus: How many GPUs.
+    """
+    actor = ray.remote(
+        num_cpus=0,  # or the processes could take all cores of a node, and no task could run
+        num_gpus=1,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
+        runtime_env={"env_vars": _GPU_ENVIRONMENT},
+    )(kind)
+    queues: dict[Any, list[Any]] = {actor.remote(): [] for _ in range(gpus)}
+
+    def submit(*values: Any) -> Any:
+        for one, references in queues.items():
+            if references:
+                queues[one] = ray.wait(references, num_returns=len(references), timeout=0)[1]
+        shortest = min(queues, key=lambda one: len(queues[one]))
+        call = getattr(shortest, method).options(retry_exceptions=list(MAY_PASS))
+        reference = call.remote(*values)
+        queues[shortest].append(reference)
+        return reference
 
     return submit
 

@@ -20,7 +20,7 @@ from data_pipeline.prepare.listing import images_among
 from data_pipeline.prepare.sources import DIV2K, Source, with_lr
 
 _OFFICIAL_SITE = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
-_LICENCE = (
+LICENCE = (
     "DIV2K is made available for academic research only; the copyright of its images belongs to "
     "their owners (https://data.vision.ee.ethz.ch/cvl/DIV2K/)"
 )
@@ -92,7 +92,7 @@ def open_div2k(
         UserError: If an archive is missing or not the published one, or an image is missing.
         JobFailedError: If a download keeps failing.
     """
-    _log.info("%s", _LICENCE)
+    _log.info("%s", LICENCE)
     hr_name = f"DIV2K_{split}_HR.zip"
     hr = _open(hr_name, mirror)
     if hr is None:

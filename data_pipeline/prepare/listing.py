@@ -48,7 +48,30 @@ def images_among(
         The images in ascending order of names.
 
     Raises:
-        UserError: If there is none, a name does not print, or two images have one name.
+        UserError: As `image_files`, and if two images have one name.
+    """
+    images = [
+        SourceImage(str(PurePosixPath(found.key).with_suffix("")), found)
+        for found in image_files(objects, storage)
+    ]
+    images.sort()
+    same = [(one, other) for one, other in pairwise(images) if one.name == other.name]
+    if same:
+        shown = "; ".join(f"{one.hr.key} and {other.hr.key}" for one, other in same[:_SHOWN])
+        more = f"; and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else ""
+        raise UserError(
+            f"{storage.uri}: files share a name: {shown}{more}; rename or move one of each"
+        )
+    return tuple(images)
+
+
+def image_files(objects: Iterable[StoredObject], storage: ReadableStorage) -> list[StoredObject]:
+    """The files among a storage's objects that are images by their names, in ascending order.
+
+    The log says in one line what is left out.
+
+    Raises:
+        UserError: If there is none, or a name does not print.
     """
     uri = storage.uri
     images = []
@@ -57,9 +80,7 @@ def images_among(
         if reason := _why_left_out(found.key):
             left_out[reason].append(found.key)
         else:
-            name = str(PurePosixPath(found.key).with_suffix(""))
-            images.append(SourceImage(name, found))
-    images.sort()
+            images.append(found)
     if left_out:
         count = sum(map(len, left_out.values()))
         _log.info("%s: leaves out %d file(s): %s", uri, count, _examples(left_out))
@@ -68,14 +89,9 @@ def images_among(
             raise UserError(f"{uri}: no such folder; pass a folder of images")
         raise UserError(f"{uri}: holds no image ({', '.join(SUFFIXES)}); pass another folder")
     for image in images:
-        if any(unicodedata.category(letter) in _UNPRINTABLE for letter in image.hr.key):
-            raise UserError(f"{uri}: {image.hr.key!r} is no printable name; rename it")
-    same = [(one, other) for one, other in pairwise(images) if one.name == other.name]
-    if same:
-        shown = "; ".join(f"{one.hr.key} and {other.hr.key}" for one, other in same[:_SHOWN])
-        more = f"; and {len(same) - _SHOWN} more pairs" if len(same) > _SHOWN else ""
-        raise UserError(f"{uri}: files share a name: {shown}{more}; rename or move one of each")
-    return tuple(images)
+        if any(unicodedata.category(letter) in _UNPRINTABLE for letter in image.key):
+            raise UserError(f"{uri}: {image.key!r} is no printable name; rename it")
+    return sorted(images)
 
 
 def _why_left_out(key: str) -> str | None:

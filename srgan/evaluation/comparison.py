@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from data_pipeline.images import Image, as_rgb
 from data_pipeline.imresize import Kernel, enlarge_nearest
@@ -153,13 +154,17 @@ def most_detailed_crop(image: Image, side: int) -> tuple[int, int]:
     The crops to choose from lie on a grid of half a crop. An image smaller than `side` gives
     (0, 0).
     """
-    grey = as_rgb(image).mean(axis=2)
-    detail = cv2.Laplacian(grey, cv2.CV_64F) ** 2
+    squares = detail(image)
     corners = [
         (top, left)
         for top in range(0, max(1, image.shape[0] - side + 1), side // 2)
         for left in range(0, max(1, image.shape[1] - side + 1), side // 2)
     ]
     return max(
-        corners, key=lambda at: float(detail[at[0] : at[0] + side, at[1] : at[1] + side].mean())
+        corners, key=lambda at: float(squares[at[0] : at[0] + side, at[1] : at[1] + side].mean())
     )
+
+
+def detail(image: Image) -> npt.NDArray[np.float64]:
+    """The square of the grey image's Laplacian, float64 [H, W]; 0 where the image is flat."""
+    return np.asarray(cv2.Laplacian(as_rgb(image).mean(axis=2), cv2.CV_64F)) ** 2

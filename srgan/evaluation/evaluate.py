@@ -9,6 +9,7 @@ from data_pipeline.platform.errors import JobFailedError, UserError, differences
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.evaluation.alerts import Limits
 from srgan.evaluation.benchmark import Benchmark
+from srgan.evaluation.best_by import choose_best
 from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.nightly import judge, tell_alerts
 from srgan.evaluation.results import COMPARE, RunEvaluation, write_comparison, write_results
@@ -43,6 +44,7 @@ def evaluate(
     compare: Sequence[str] = (),
     limits: Limits | None = None,
     alert_url: str | None = None,
+    best_by: str | None = None,
 ) -> EvaluationSummary:
     """Scores what has no scores yet, and writes the tables and the report of everything.
 
@@ -55,11 +57,13 @@ def evaluate(
             with the first. Their results go to their own RUN/evaluation, or below `out_uri`.
         limits: When to alert, in the result and in the log, after everything is written.
         alert_url: A webhook, which gets the alerts too; see `tell_alerts`.
+        best_by: A measure of `BEST_BY`, by which the first run's best epoch is chosen.
 
     Raises:
         UserError: If an image, a generator or an epoch is missing or wrong, or the results in
             `out_uri` were made by another protocol. What could be scored is kept, is in the
-            tables, and is judged. If a run has another scale than the images, nothing is scored.
+            tables, and is judged. Likewise if `best_by` was not measured. If a run has another
+            scale than the images, nothing is scored.
         JobFailedError: If workers fail again and again; what could be scored is kept likewise.
     """
     if out_uri is None and run_uri is None:
@@ -88,7 +92,8 @@ def evaluate(
             problem = problem or reference_problem
         epoch, broken = judge(first, epochs, limits, reference)
         alerts = tell_alerts(first, epoch, broken, data_set=benchmark.name, alert_url=alert_url)
-    if problem:
+    best_problem = _choose_best(first, benchmark, best_by)
+    if problem := problem or best_problem:
         raise problem
     if not compare:
         return _summary(first.out, "", alerts)
@@ -100,6 +105,18 @@ def evaluate(
         evaluated.append(another)
     write_comparison(_with_distinct_names(evaluated), benchmark, benchmark.protocol())
     return _summary(first.out, COMPARE, alerts)
+
+
+def _choose_best(
+    evaluation: RunEvaluation, benchmark: Benchmark, best_by: str | None
+) -> UserError | None:
+    """Writes best.json if it is wanted; returns the error if it cannot be."""
+    try:
+        if best_by:
+            choose_best(evaluation, benchmark, best_by)
+    except UserError as error:
+        return error
+    return None
 
 
 def _summary(out: Storage, prefix: str, alerts: list[str]) -> EvaluationSummary:

@@ -67,6 +67,9 @@ MEASURES = (
     ),
 )
 
+BEST_BY = tuple(one.key for one in MEASURES if one.key not in ("parameters", "gflops"))
+"""The measures that an epoch can be the best of."""
+
 Values = dict[str, float]
 """Measures of an image, or means of a method, by key; what was not measured is missing."""
 

@@ -1,10 +1,7 @@
 """The RUN that an evaluation reads: its settings and the generators that it has so far."""
 
-import io
 import json
 import logging
-import math
-import zipfile
 from typing import Any, NamedTuple
 
 from data_pipeline.imresize import SCALES, Kernel
@@ -16,6 +13,7 @@ from srgan.config import Config, VggName, needed_extractors
 from srgan.config_file import parse_config
 from srgan.config_identity import fixed_settings
 from srgan.evaluation.table import SRGAN, SRRESNET
+from srgan.generator_scale import stored_scale
 from srgan.run_layout import (
     CONFIG_KEY,
     DATASET_KEY,
@@ -123,21 +121,7 @@ def _scale_and_kernel(run: Storage, data_set: dict[str, Any]) -> tuple[int | Non
     if manifest and manifest.sha256() == data_set["manifest_sha256"]:
         return manifest.settings.scale, manifest.settings.train_kernel
     files = (run.read(item.key) for item in run.list(GENERATORS))
-    return next(filter(None, map(_stored_scale, files)), None), None
-
-
-def _stored_scale(file: bytes) -> int | None:
-    """How many times a generator's file enlarges; None for a file that is damaged.
-
-    Without Keras, which would open GPUs to build the network. See `srgan.networks.scale_of`.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(file)) as archive:
-            layers = json.loads(archive.read("config.json"))["config"]["layers"]
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError):
-        return None
-    stages = (layer["config"] for layer in layers if layer["class_name"] == "PixelShuffle")
-    return math.prod(int(stage.get("factor", 2)) for stage in stages)
+    return next(filter(None, map(stored_scale, files)), None), None
 
 
 def folder_scale_and_kernel(

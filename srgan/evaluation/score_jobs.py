@@ -11,12 +11,11 @@ from data_pipeline.images import encode_png
 from data_pipeline.platform.cluster import ray_session
 from data_pipeline.platform.errors import JobFailedError, UserError
 from data_pipeline.platform.fanout import (
-    MAY_PASS,
-    RETRIES,
     TaskFailedError,
     as_task,
     fan_out_unordered,
     largest_node,
+    on_gpus,
 )
 from data_pipeline.platform.storage import Storage
 from srgan.evaluation.benchmark import Benchmark
@@ -34,9 +33,6 @@ from srgan.evaluation.score_task import (
 
 _PICTURE_ROWS = 4
 _CPUS = 4  # of a task with a network, if no GPU is free
-# Full float32: with TF32 the scores would depend on whether a GPU was free. The variable also
-# keeps these processes apart from those that run TensorFlow on the CPU.
-_GPU_ENVIRONMENT = {"NVIDIA_TF32_OVERRIDE": "0"}
 _SHOWN_PROBLEMS = 5
 
 _log = logging.getLogger(__name__)
@@ -86,32 +82,18 @@ def score_missing(
 def _through_gpus(gpus: int) -> Callable[[ScoreTask], Any]:
     """What submits a task in three parts: CPU, then GPU, then CPU again.
 
-    A process on each GPU lives as long as what is returned here: TensorFlow starts once, and its
-    graphs are compiled once. Ray starts it again if it dies. It decodes and measures nothing, for
-    that takes many times as long as its networks.
+    The processes on GPUs decode and measure nothing, for that takes many times as long as their
+    networks.
 
     Args:
         gpus: How many GPUs.
     """
-    maker = ray.remote(
-        num_cpus=0,  # or the processes could take all cores of a node, and none could score
-        num_gpus=1,
-        max_restarts=RETRIES,
-        max_task_retries=RETRIES,
-        runtime_env={"env_vars": _GPU_ENVIRONMENT},
-    )(GpuMaker)
-    queues: dict[Any, list[Any]] = {maker.remote(): [] for _ in range(gpus)}
+    make = on_gpus(GpuMaker, "make", gpus=gpus)
     load, score = as_task(load_pair), as_task(score_made)
 
     def submit(task: ScoreTask) -> Any:
-        for one, references in queues.items():
-            if references:
-                queues[one] = ray.wait(references, num_returns=len(references), timeout=0)[1]
-        shortest = min(queues, key=lambda one: len(queues[one]))
         pair = load(task)
-        made = shortest.make.options(retry_exceptions=list(MAY_PASS)).remote(task, pair)
-        queues[shortest].append(made)
-        return score(task, pair, made)
+        return score(task, pair, make(task, pair))
 
     return submit
 

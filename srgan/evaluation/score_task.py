@@ -193,10 +193,10 @@ def _size(network: "keras.Model", scale: int) -> Values:
 @lru_cache(maxsize=1)
 def _weights(run_uri: str, file: GeneratorFile, settings: GeneratorConfig, scale: int) -> list[Any]:
     """A generator's weights. Raises UserError if it is not of RUN's configuration."""
-    from srgan.generator_file import architecture, load_generator
+    from srgan.generator_file import architecture, read_generator
 
     run = open_storage(run_uri)
-    stored = load_generator(run, file.key, sha256=file.sha256)
+    stored = read_generator(run, file.key, sha256=file.sha256)
     if architecture(stored) != architecture(_network(settings, scale)):
         raise UserError(
             f"{run.uri}/{file.key}: is not the generator of {CONFIG_KEY} for images x{scale}; put "

@@ -8,10 +8,12 @@ import sys
 from importlib import import_module
 
 import cv2
+import keras
 import numpy as np
 import pytest
 
 from data_pipeline.imresize import imresize
+from srgan.networks import generator
 from tests.conftest import ROOT, photograph
 from tests.srgan.test_network_losses import lpips_weights
 
@@ -138,6 +140,19 @@ def test_evaluate():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_colour_fix(tmp_path):
+    keras.utils.set_random_seed(0)
+    generator(blocks=1, filters=4).save(tmp_path / "g.keras")
+    folders = [tmp_path / name / "HR" for name in ("Set5", "Set14")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "a.png"), photograph("astronaut.png")[:97, 200:320])
+    result = run("colour_fix", "--run", str(tmp_path / "g.keras"), "--hr", *map(str, folders))
+    values = result["Set5"]
+    assert values["none"]["lr_psnr"] < values["2"]["lr_psnr"] < values["0"]["lr_psnr"]
+
+
 def test_step_graph(small_data):
     result = run("step_graph", str(small_data), "--blocks=1", "--case", "gan", "2", "plain")
     assert result["sums_per_replica"] == 43
@@ -262,3 +277,12 @@ def test_quality(tmp_path):
     assert list(scores) == ["bicubic", "srresnet", "srgan"]
     assert scores["bicubic"]["psnr_y"] > 20
     assert len({one["lpips"] for one in scores.values()}) == 3
+
+
+@pytest.mark.slow
+def test_upscale():
+    sizes = ("--size", "60x40", "--engine-size", "40x40", "--blocks", "1", "--filters", "4")
+    result = run("upscale", *sizes, "--repeats", "1")
+    assert result["sr_megapixels"] == pytest.approx(16 * 60 * 40 / 1e6)
+    # TensorFlow alone takes more; with Ray's processes it is never below that.
+    assert result["job_peak_megabytes"] > result["keras"]["peak_megabytes"] / 2 > 50

@@ -32,8 +32,8 @@ def resize_rows(image: np.ndarray, scale: Fraction) -> np.ndarray:
         unit = math.lcm(*(weight.denominator for weight in weights))
         total = np.tensordot([int(weight * unit) for weight in weights], mirrored, axes=1)
         whole = int(sum(weights) * unit)
-        rows.append(np.clip((2 * total + whole) // (2 * whole), 0, 255))
-    return np.array(rows, np.uint8)
+        rows.append(np.clip((2 * total + whole) // (2 * whole), 0, np.iinfo(image.dtype).max))
+    return np.array(rows, image.dtype)
 
 
 def resize_slowly(image: np.ndarray, scale: Fraction) -> np.ndarray:
@@ -46,6 +46,11 @@ def test_equals_the_definition(scale):
     image = photograph("chelsea.png")[100:124, 200:232]
     exact = resize_slowly(image, Fraction(scale))
     np.testing.assert_array_equal(imresize(image, float(Fraction(scale))), exact)
+
+
+def test_16_bits_equal_the_definition():
+    image = photograph("chelsea.png")[100:112, 200:216].astype(np.uint16) * 257
+    np.testing.assert_array_equal(imresize(image, 4), resize_slowly(image, Fraction(4)))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -97,5 +102,7 @@ def test_grey_and_channel_axes_are_kept():
     ],
 )
 def test_what_is_no_image_or_no_scale_is_refused(image, scale):
-    with pytest.raises(ValueError, match=r"expected a uint8 image|scale must be positive"):
+    with pytest.raises(
+        ValueError, match=r"expected a uint8 or uint16 image|scale must be positive"
+    ):
         imresize(image, scale)

@@ -202,7 +202,7 @@ def test_development_tools_are_left_out_and_cuda_comes_once():
         assert len(versions) == 1
 
 
-@pytest.mark.parametrize("name", (*CONSTRAINTS, "constraints-build.txt"))
+@pytest.mark.parametrize("name", [*CONSTRAINTS, "constraints-build.txt"])
 def test_constraints_name_no_host_and_hash_everything(name):
     text = (ROOT / name).read_text()
     assert "://" not in text

@@ -15,7 +15,7 @@ from data_pipeline.loading.patch_set import PatchSet
 from data_pipeline.manifest import require_manifest
 from data_pipeline.platform.storage import open_storage
 from srgan.evaluation.run_reader import open_run
-from srgan.generator_file import architecture, load_generator
+from srgan.generator_file import architecture, read_generator
 from srgan.networks import generator
 from tests.conftest import ROOT
 from tests.data_pipeline.prepare.test_build import contents
@@ -62,7 +62,7 @@ def test_a_generator_is_the_network_of_its_configuration(made):
     run = open_run(str(made / "run"))
     for key in ("generators/pretrain.keras", "generators/epoch-0001.keras"):
         network = generator(scale=4, **run.config.generator.model_dump())
-        assert architecture(load_generator(run.storage, key)) == architecture(network)
+        assert architecture(read_generator(run.storage, key)) == architecture(network)
 
 
 @pytest.mark.parametrize(("data", "kernel"), [("arrow", "matlab"), ("gone", None)])

@@ -23,6 +23,7 @@ from srgan.config_file import load_config
 from tests.conftest import PATIENCE, ROOT, Done, assert_refused
 
 DEMO = str(ROOT / "configs" / "demo.yaml")
+PICTURE = str(ROOT / "docs" / "demo.png")
 
 
 def files(folder: Path) -> list[str]:
@@ -271,6 +272,25 @@ WRONG = {
         ("--data", "{none}", "--out", "{out}"),
         ("--run", "{none}"),
         ("--run", "{none}", "--fail-below", "niqe=5"),
+    ],
+    "upscale": [
+        ("{none}", "{out}"),
+        ("--run", "{none}", "--weights", "{none}", DEMO, "{out}"),
+        ("--run", "{none}", "{none}", "{out}"),
+        ("--run", "{none}", PICTURE, "{out}"),
+        ("--weights", "{none}", PICTURE, "{out}"),
+        ("--weights", "{none}", "--epoch", "best", PICTURE, "{out}"),
+        ("--run", "{none}", "--epoch", "newest", PICTURE, "{out}"),
+        ("--run", "{none}", "--ext", "gif", PICTURE, "{out}"),
+        ("--run", "{none}", "--quality", "101", PICTURE, "{out}"),
+        ("--run", "{none}", "--quality", "90", PICTURE, "{out}"),
+    ],
+    "study": [
+        (),
+        ("make", "--run", "{none}", "--out", "{out}"),
+        ("make", "--run", "{none}", "--out", "s3://bucket/study"),
+        ("serve", "--study", "{none}"),
+        ("score", "--study", "s3://bucket/study"),
     ],
 }
 HEAVY = {"tensorflow", "keras", "ray", "matplotlib", "skimage"}

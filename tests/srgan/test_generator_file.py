@@ -9,7 +9,7 @@ import pytest
 from data_pipeline.images import decode_image
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
-from srgan.generator_file import load_generator
+from srgan.generator_file import read_generator
 from srgan.upscale import super_resolve
 from tests.conftest import ROOT
 
@@ -18,7 +18,7 @@ def test_a_model_that_is_no_generator_is_named(tmp_path):
     image = keras.Input((8,))
     keras.Model(image, keras.layers.Dense(2)(image)).save(tmp_path / "other.keras")
     with pytest.raises(UserError, match=r"other\.keras: maps .* so it is no generator"):
-        load_generator(open_storage(str(tmp_path)), "other.keras")
+        read_generator(open_storage(str(tmp_path)), "other.keras")
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_generator_of_commit_5456114_makes_the_image_that_it_made(generator, m
     """But for float32's rounding on another machine: one level."""
     with tarfile.open(ROOT / "tests/data/made_by_5456114.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    network = load_generator(open_storage(str(tmp_path)), f"run/generators/{generator}.keras")
+    network = read_generator(open_storage(str(tmp_path)), f"run/generators/{generator}.keras")
     lr, stored = (
         decode_image((tmp_path / key).read_bytes())
         for key in ("arrow/valid/lr_x4/chelsea.png", f"run/evaluation/arrow/sr/{made}/chelsea.png")

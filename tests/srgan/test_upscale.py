@@ -8,7 +8,8 @@ from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from srgan.generator_file import load_weights, save_generator
 from srgan.networks import generator
-from srgan.upscale import in_tiles, super_resolve
+from srgan.tiles import in_tiles
+from srgan.upscale import bands, super_resolve
 from tests.conftest import photograph
 
 
@@ -99,7 +100,7 @@ def test_tiles_equal_the_whole_image(scale, shape, options, monkeypatch):
     monkeypatch.setattr("srgan.upscale._TRUNK_TILE", 128)
     monkeypatch.setattr("srgan.upscale._TAIL_TILE", 48 * scale)
     levels = super_resolve(network_in("float32", scale, **options), lr)
-    monkeypatch.setattr("srgan.upscale._levels", lambda sr: sr)
+    monkeypatch.setattr("srgan.upscale._levels", lambda sr, dtype: sr)
     network = network_in("float64", scale, **options)
     tiled = super_resolve(network, lr)
     monkeypatch.setattr("srgan.upscale._TAIL_TILE", 1000 * scale)
@@ -109,6 +110,71 @@ def test_tiles_equal_the_whole_image(scale, shape, options, monkeypatch):
     assert levels.std() > 5
     assert np.abs(tiled - whole).max() < 1e-6
     assert np.abs(levels - np.clip((whole + 1) * 127.5, 0, 255)).max() < 0.51
+
+
+@pytest.mark.parametrize(
+    ("dtype", "network", "options"),
+    [
+        (np.uint8, {}, {}),
+        (np.uint16, {"batch_norm": False}, {}),
+        (np.uint16, {}, {"self_ensemble": True}),
+        (np.uint8, {"batch_norm": False}, {"colour_fix": True}),
+        (np.uint16, {"direct_upsampling": True}, {"self_ensemble": True, "colour_fix": True}),
+    ],
+)
+def test_bands_equal_the_whole_image(dtype, network, options, monkeypatch):
+    """In float64, as above, and in float32 at most a level apart (8 bit) or ten (16 bit)."""
+    lr = photograph("chelsea.png")[:75, :90].astype(dtype)
+    lr = lr * 257 if dtype == np.uint16 else lr
+    rounded, exact = (network_in(one, 2, **network) for one in ("float32", "float64"))
+    monkeypatch.setattr("srgan.upscale._TAIL_TILE", 2 * 40)
+    sizes = []
+    for band_bytes, trunk_tile in ((1 << 30, 1000), (1 << 30, 64), (50_000, 64)):
+        monkeypatch.setattr("srgan.upscale._BAND_BYTES", band_bytes)
+        monkeypatch.setattr("srgan.upscale._TRUNK_TILE", trunk_tile)
+        found = list(bands(rounded, lr, **options))
+        with monkeypatch.context() as patch:
+            patch.setattr("srgan.upscale._levels", lambda sr, dtype: sr)
+            values = np.concatenate(list(bands(exact, lr, **options)))
+        sizes.append(len(found))
+        sr = np.concatenate(found)
+        if trunk_tile == 1000:
+            whole, whole_values = sr, values
+        assert sr.dtype == dtype
+        assert sr.shape == (150, 180, 3)
+        assert np.abs(values - whole_values).max() < 1e-6
+        assert np.abs(sr.astype(int) - whole).max() <= (1 if dtype == np.uint8 else 10)
+    assert sizes[0] == 1 < sizes[1] <= sizes[2]
+    most = np.iinfo(dtype).max
+    off = np.abs(whole - np.clip((whole_values + 1) * most / 2, 0, most))
+    assert off.max() < (0.51 if dtype == np.uint8 else 10)
+    assert whole.std() > most / 50
+
+
+def test_the_ensemble_is_rounded_once():
+    """By a network that is not equivariant: the mean of eight, by hand."""
+    network = network_in("float32", 2)
+    lr = np.ascontiguousarray(photograph("chelsea.png")[:20, :31])
+    total = np.zeros((40, 62, 3))
+    for turns in range(4):
+        for flip in (1, -1):
+            seen = np.rot90(lr[:, ::flip], turns) / np.float32(255)
+            made = np.asarray(network(seen[None]))[0].astype(float)
+            total += np.rot90(made, -turns)[:, ::flip]
+    (sr,) = bands(network, lr, self_ensemble=True)
+    assert np.abs(sr - np.clip((total / 8 + 1) * 127.5, 0, 255)).max() < 0.51
+    assert np.mean(sr != super_resolve(network, lr)) > 0.5
+
+
+def test_levels_of_16_bits_are_rounded_to_the_nearest():
+    image = keras.Input((None, None, 3))
+    network = keras.Model(image, keras.layers.Rescaling(4, -2.01)(image))
+    lr = np.arange(0, 1 << 16, 257, dtype=np.uint16).repeat(3).reshape(16, 16, 3)
+    (sr,) = bands(network, lr)
+    values = (lr / 65535 * 4 - 2.01 + 1) * 32767.5
+    assert sr.dtype == np.uint16
+    assert (sr.min(), sr.max()) == (0, 65535)
+    assert np.abs(sr - np.clip(values, 0, 65535)).max() < 0.51
 
 
 @pytest.mark.parametrize("side", [40, 64, 97])

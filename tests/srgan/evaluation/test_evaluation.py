@@ -23,6 +23,8 @@ from data_pipeline.platform.errors import UserError, differences
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import LocalStorage, Storage, open_storage
 from jobs import evaluate as evaluate_job
+from srgan import load_generator
+from srgan.best import read_best
 from srgan.evaluation.alerts import Limit, Limits
 from srgan.evaluation.benchmark import data_benchmark, folder_benchmark
 from srgan.evaluation.comparison import detail_panels, labelled_row
@@ -31,7 +33,7 @@ from srgan.evaluation.psnr_ssim import score
 from srgan.evaluation.run_reader import find_generators, open_run
 from srgan.evaluation.score_files import read_score_files, write_score_file
 from srgan.flops import upscaling_gflops
-from srgan.generator_file import load_generator, save_generator
+from srgan.generator_file import read_generator, save_generator
 from srgan.networks import generator
 from srgan.run_layout import generator_key
 from srgan.training.validation import ValidationImages
@@ -125,6 +127,19 @@ def test_tables_hold_the_means_of_the_pictures(original, small_data):
     assert table[1]["bicubic"] == scores["bicubic", ""]["psnr_rgb"]
     assert table[1]["hr"] == "inf"
     assert f"| 2 | {float(table[1]['nearest']):.2f} |" in out.read("psnr.md").decode()
+
+
+def test_the_best_epoch_is_that_of_the_table(evaluated_run, benchmark):
+    with pytest.raises(UserError, match="--best-by vgg54: not measured in"):
+        evaluated(benchmark, evaluated_run, best_by="vgg54")
+    assert evaluated_run.size("best.json") is None
+    evaluated(benchmark, evaluated_run, best_by="psnr_rgb")
+    best = read_best(evaluated_run)
+    table = {int(row["epoch"]): row["srgan"] for row in rows(results(evaluated_run), "psnr.csv")}
+    assert {epoch: f"{mean:.4f}" for epoch, mean in best.of_epochs.items()} == table
+    assert best.value == max(best.of_epochs.values())
+    assert best.sha256 == sha256_hex(evaluated_run.read(generator_key(best.epoch)))
+    assert load_generator(evaluated_run.uri, "best").sha256 == best.sha256
 
 
 def test_the_picture_has_four_crops_a_row(original, benchmark, small_data):
@@ -331,7 +346,7 @@ def test_pictures_that_a_method_reproduces_are_left_out_and_named(run, command, 
     assert ("bicubic", "pixels") not in exact
     scores = {row["method"]: row for row in rows(out, "measures.csv")}
     benchmark = folder_benchmark(str(folder), None, scale=4, kernel="opencv")
-    network = load_generator(run, generator_key(1))
+    network = read_generator(run, generator_key(1))
     validation = ValidationImages(benchmark, 9).examine(network)
     assert validation.text.endswith(
         "leaving out 3 of 4 images without a finite PSNR: black, flat, pixels"
@@ -488,7 +503,7 @@ def test_srresnet_and_measures_by_the_runs_own_vgg(benchmark, small_data, tmp_pa
         np.mean(consistencies), abs=1e-3
     )
     assert table["hr", ""]["vgg22"] == "0.0000"
-    network = load_generator(run, "generators/pretrain.keras")
+    network = read_generator(run, "generators/pretrain.keras")
     for (method, _), row in table.items():  # absent, not zero
         assert (row["vgg54"], row["niqe"]) == ("", "")
         has_size = method in ("srresnet", "srgan")

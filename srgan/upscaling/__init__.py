@@ -1,0 +1,1 @@
+"""Upscaling of people's pictures: a folder or prefix of them -> another one."""
