@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-import yaml
+from ruamel.yaml import YAML
 
 from benchmarks.common import SCALE, Figures, print_result, read
 from benchmarks.recipe_runs import RUNS, Run, with_starts
@@ -60,10 +60,10 @@ class _Bench:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self._sizes = yaml.safe_load(args.config.read_text())
+        self._sizes = YAML(typ="safe").load(args.config)
         keras.config.set_dtype_policy(self._sizes["precision"])
         self._batch, self._crop = (
-            self._sizes["batch"].get("size", 16),
+            self._sizes["batch"].get("global_batch", 16),
             self._sizes["batch"]["hr_crop"],
         )
         self._images = _pairs(args.train)
@@ -81,7 +81,8 @@ class _Bench:
                 self._calls[program] = pool.submit(lowered.compile)
 
     def _saved(self, name: str) -> Path:
-        return self._args.out / f"{name.replace(', ', '-').replace(' ', '_')}.npz"
+        folder: Path = self._args.out
+        return folder / f"{name.replace(', ', '-').replace(' ', '_')}.npz"
 
     def _inputs(self, run: Run, call: int) -> tuple[Any, ...]:
         """The inputs of a compiled call after the states."""
