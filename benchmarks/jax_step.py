@@ -4,6 +4,7 @@ The update is that of `srgan/training/step.py`. TensorFlow's CUDA packages are n
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -155,22 +156,10 @@ class Trainer:
             [steps]). The state is given away.
         """
         scale = images[1].shape[1] // images[0].shape[1]
-        side = self._hr_crop // scale
-
-        def cut(images: Any, corner: Any, factor: int) -> Any:
-            number, row, column = corner[0], corner[1] * factor, corner[2] * factor
-            size = (1, side * factor, side * factor, 3)
-            return lax.dynamic_slice(images, (number, row, column, 0), size)[0]
 
         def steps(state: State, images: tuple[Any, Any], corners: Any) -> tuple[State, Any]:
             def body(state: State, chosen: Any) -> tuple[State, Any]:
-                lr, hr = (
-                    jax.vmap(lambda corner, one=one, factor=factor: cut(one, corner, factor))(
-                        chosen
-                    )
-                    for one, factor in zip(images, (1, scale), strict=True)
-                )
-                return self.step(state, (lr, hr))
+                return self.step(state, crops(images, chosen, self._hr_crop // scale))
 
             result: tuple[State, Any] = lax.scan(body, state, corners)
             return result
@@ -181,3 +170,25 @@ class Trainer:
         """SR float32 [N, H, W, 3] in [-1, 1] of LR uint8, by a state's weights and statistics."""
         inputs = jnp.asarray(lr).astype("float32") / 255
         return self.generator.stateless_call(*weights, inputs, training=False)[0]
+
+
+def crops(images: tuple[Any, Any], corners: Any, side: int) -> tuple[Any, Any]:
+    """LR [N, side, side, 3] and HR crops of images [images, h, w, 3] that lie on the device.
+
+    Args:
+        images: LR and HR.
+        corners: int32 [N, 3]: image, row and column of each LR crop.
+        side: Of the LR crops, in pixels.
+    """
+    scale = images[1].shape[1] // images[0].shape[1]
+
+    def cut(one: Any, factor: int, corner: Any) -> Any:
+        number, row, column = corner[0], corner[1] * factor, corner[2] * factor
+        size = (1, side * factor, side * factor, 3)
+        return lax.dynamic_slice(one, (number, row, column, 0), size)[0]
+
+    lr, hr = (
+        jax.vmap(partial(cut, one, factor))(corners)
+        for one, factor in zip(images, (1, scale), strict=True)
+    )
+    return lr, hr

@@ -84,15 +84,15 @@ def _distances(
     one: Any, other: Any, weights: Mapping[str, Any], trunk: str, dtype: str = "float32"
 ) -> Iterator[Any]:
     """The distance at every position of every stage: [N, h, w]."""
-    features = [_features(images, weights, trunk, dtype) for images in (one, other)]
-    pairs = zip(*features, strict=True)
+    both = [features(images, weights, trunk, dtype) for images in (one, other)]
+    pairs = zip(*both, strict=True)
     for stage, (first, second) in enumerate(pairs):
         head = ops.cast(weights[f"NetLinLayer_{stage}.Conv_0.kernel"][0, 0, :, 0], "float32")
         difference = ops.square(_unit_length(first) - _unit_length(second))
         yield ops.sum(difference * head, axis=-1)
 
 
-def _features(images: Any, weights: Mapping[str, Any], trunk: str, dtype: str) -> Iterator[Any]:
+def features(images: Any, weights: Mapping[str, Any], trunk: str, dtype: str) -> Iterator[Any]:
     """Every stage's output, float32 [N, h, w, C]."""
     shift, scale = (ops.array(values, "float32") for values in (_SHIFT, _SCALE))
     x = ops.cast((ops.cast(images, "float32") - shift) / scale, dtype)

@@ -31,7 +31,7 @@ def run(name: str, *arguments: str) -> dict:
 def checked(name: str, output: str) -> dict:
     """The last line's object; its figures are those of the recorded result, and sane numbers."""
     result = json.loads(output.splitlines()[-1])
-    if (RESULTS / f"{name}.json").exists() and name not in ("baselines", "gpu"):
+    if (RESULTS / f"{name}.json").exists() and name not in ("baselines", "gpu", "recipes"):
         recorded = json.loads((RESULTS / f"{name}.json").read_text())
         assert names(result) == names(recorded)
     for path, number in numbers(result):
@@ -183,6 +183,39 @@ def test_gpu(monkeypatch):
             for precision in ("float32", "mixed_bfloat16")
         )
         assert half == pytest.approx(full, rel=0.02)
+
+
+@pytest.mark.slow
+def test_recipes(tmp_path, monkeypatch):
+    """Tiny networks, one step a call; run again it trains nothing, and scores other pictures."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    text = (ROOT / "benchmarks/quality.yaml").read_text()
+    for name, value in (("blocks", 1), ("filters", 4), ("hr_crop", 16)):
+        text = re.sub(rf"{name}: \d+", f"{name}: {value}", text)
+    (tmp_path / "tiny.yaml").write_text(text)
+    folder = benchmark_folder(tmp_path / "Set1")
+    np.savez(tmp_path / "lpips.npz", **lpips_weights())
+    arguments = ["--train", str(folder / "HR"), "--valid", str(folder / "HR"), "--chunk=1"]
+    arguments += ["--lpips-weights", str(tmp_path / "lpips.npz"), "--out", str(tmp_path / "out")]
+    arguments += ["--config", str(tmp_path / "tiny.yaml"), "--seeds", "0", "1"]
+    result = run("recipes", *arguments, "--runs", "gan, R1 1")
+    assert list(result["runs"]) == ["pretrain", "gan, R1 1"]
+    recorded = json.loads((RESULTS / "recipes.json").read_text())["candidates"]
+    assert list(result) == list(recorded)
+    pretrain, gan = result["runs"].values()
+    assert gan.keys() == recorded["runs"]["gan, R1 1"].keys()
+    assert (pretrain["steps"], gan["steps"]) == (80, 30)
+    for low, high in (*gan["d_hr"], *gan["d_sr"]):
+        assert 0 < low < high < 1
+    assert pretrain["scores"]["80"]["psnr_y"][0] > 20
+    assert len(set(gan["scores"]["30"]["lpips"])) == 2
+    again = run("recipes", *arguments, "--runs", "gan, R1 1", "--benchmarks", str(folder))
+    # The same pictures: their LR is that of the folder, which imresize made.
+    for one in again["runs"].values():
+        (last,) = one["scores"].values()
+        assert one.pop("Set1") == last
+    assert again == result
 
 
 @pytest.mark.slow
