@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.images import decode_image
-from srgan.study.files import read_key, read_ratings, stimulus_key
+from srgan.study.files import read_key, read_ratings, stimulus_key, study_id
 from tests.conftest import PATIENCE
 from tests.srgan.study.made import SETTINGS, made_study
 from tests.srgan.study.serving import serving
@@ -147,7 +147,7 @@ def test_a_whole_study(open_page, tmp_path, device, scheme):
         page.get_by_text("All your answers have arrived.").wait_for()
         cookies = page.context.cookies()
         assert [(one["name"], one["httpOnly"], one["sameSite"]) for one in cookies] == [
-            ("rater", True, "Strict")
+            (f"rater-{study_id(study)}", True, "Strict")
         ]
 
 
