@@ -74,12 +74,6 @@ def read_opinions(out: Storage) -> Opinions | None:
         ) from error
 
 
-def rated_generators(epoch: int, files: Collection[ScoreFile]) -> dict[str, str]:
-    """The sha256 of the generators that a study of this epoch shows, by name."""
-    names = (SRRESNET, generator_name(epoch))
-    return {file.name: file.generator_sha256 for file in files if file.name in names}
-
-
 def fitting_opinions(out: Storage, files: Collection[ScoreFile]) -> Opinions | None:
     """The stored scores, without those of generators that were written anew since."""
     opinions = read_opinions(out)

@@ -93,6 +93,7 @@ def write_key(study: Path, key: Key) -> None:
         "mode": key.mode,
         "evaluation": key.evaluation,
         "epoch": key.epoch,
+        "generators": key.generators,
         "stimuli": [one._asdict() for one in key.stimuli.values()],
         "plans": [[trial._asdict() for trial in plan] for plan in key.plans],
     }
@@ -121,6 +122,7 @@ def read_key(study: Path) -> Key:
             stored["mode"],
             stored["evaluation"],
             stored["epoch"],
+            stored["generators"],
             {one.name: one for one in stimuli},
             [[_trial(trial) for trial in plan] for plan in stored["plans"]],
         )
@@ -147,12 +149,13 @@ def read_ratings(study: Path, exported: Sequence[Path]) -> list[Rating]:
 
     Raises:
         UserError: If a file is missing, damaged or of another study, or two answers of a rater to
-            one trial differ.
+            one trial, or a rater's plans, differ.
     """
     key, identity = read_key(study), study_id(study)
     sources = [(study / RATINGS_FILE, stored_ratings(study, identity))]
     sources += [(path, _read_exported(path, identity)) for path in exported]
     found: dict[tuple[str, int], Rating] = {}
+    plans: dict[str, int] = {}
     for path, ratings in sources:
         for rating in ratings:
             if not is_valid(key, rating):
@@ -160,8 +163,13 @@ def read_ratings(study: Path, exported: Sequence[Path]) -> list[Rating]:
                     f"{path}: the rating of trial {rating.trial} by {rating.rater} does not fit "
                     "the study's plan; leave the file out"
                 )
+            if plans.setdefault(rating.rater, rating.plan) != rating.plan:
+                raise UserError(
+                    f"{path}: {rating.rater} has plan {rating.plan}, and elsewhere "
+                    f"{plans[rating.rater]}; leave the file out"
+                )
             first = found.setdefault((rating.rater, rating.trial), rating)
-            if (first.plan, first.answer) != (rating.plan, rating.answer):
+            if first.answer != rating.answer:
                 raise UserError(
                     f"{path}: {rating.rater} answers trial {rating.trial} with {rating.answer}, "
                     f"and elsewhere with {first.answer}; leave the file out"
@@ -207,7 +215,7 @@ def _read_exported(path: Path, identity: str) -> list[Rating]:
         ]
     except OSError as error:
         raise UserError(f"{path}: does not read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: is no file of ratings, or is damaged; leave it out") from error
     if not all(type(number) is int for row in rows for number in row):
         raise UserError(f"{path}: is no file of ratings, or is damaged; leave it out")

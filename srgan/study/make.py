@@ -47,11 +47,19 @@ class StudySettings(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """Where the pictures come from: the evaluation and its generators' names by method."""
+    """Where the pictures come from.
+
+    Attributes:
+        benchmark: HR and LR.
+        evaluation: Has SR.
+        generators: Their names by method.
+        sha256: Of the generators, by name.
+    """
 
     benchmark: Benchmark
     evaluation: Storage
     generators: dict[str, str]
+    sha256: dict[str, str]
 
 
 def make_study(
@@ -81,6 +89,7 @@ def make_study(
     about: dict[str, Any] = {
         "evaluation": source.evaluation.uri,
         "epoch": epoch,
+        "generators": source.sha256,
         "mode": settings.mode,
         "methods": [NEAREST, BICUBIC, *source.generators, HR],
         "crops": settings.crops,
@@ -102,7 +111,8 @@ def make_study(
     with whole_folder(study) as folder:
         storage = LocalStorage(folder)
         pictures = _write_pictures(source, chosen, plan, storage)
-        key = Key(settings.mode, source.evaluation.uri, epoch, plan.stimuli, plan.plans)
+        where = source.evaluation.uri
+        key = Key(settings.mode, where, epoch, source.sha256, plan.stimuli, plan.plans)
         storage.write(ABOUT_FILE, json.dumps(about, indent=1).encode())
         write_key(folder, key)
         for number in range(settings.pages):
@@ -128,7 +138,8 @@ def _open_source(benchmark: Benchmark, run_uri: str, epoch: int | None) -> tuple
     generators[SRGAN] = generator_name(epoch)
     for name in generators.values():
         _check_protocol(out, files[name], benchmark)
-    return _Source(benchmark, out, generators), epoch
+    sha256 = {name: files[name].generator_sha256 for name in generators.values()}
+    return _Source(benchmark, out, generators, sha256), epoch
 
 
 def _check_protocol(out: Storage, file: ScoreFile, benchmark: Benchmark) -> None:

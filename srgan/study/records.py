@@ -50,6 +50,7 @@ class Key(NamedTuple):
         mode: acr: five-point absolute category rating. pairs: which of two looks better.
         evaluation: URI of the evaluation's folder, whose table gets the scores.
         epoch: The epoch of the stimuli of method srgan.
+        generators: The sha256 of the generators that made the stimuli, by name.
         stimuli: By blind name.
         plans: A rater's trials. The n-th rater gets the plan of number n modulo their count.
     """
@@ -57,6 +58,7 @@ class Key(NamedTuple):
     mode: Mode
     evaluation: str
     epoch: int
+    generators: dict[str, str]
     stimuli: dict[str, Stimulus]
     plans: list[list[Trial]]
 

@@ -2,11 +2,12 @@
 
 import json
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 
 LARGEST_BODY = 4096
+
+_MOST_DIGITS = 6
 
 _DISPLAY = {
     "screen": {"phone", "tablet", "laptop", "monitor", "large"},
@@ -41,8 +42,8 @@ def check_origin(request: Request) -> None:
         raise RefusedError(403, "from another site")
     if request.method == "GET":
         return
-    origin = urlsplit(request.headers.get("origin", ""))
-    if origin.scheme not in ("http", "https") or origin.netloc != request.headers.get("host"):
+    scheme, _, host = request.headers.get("origin", "").partition("://")
+    if scheme not in ("http", "https") or host != request.headers.get("host"):
         raise RefusedError(403, "from another origin")
 
 
@@ -65,6 +66,13 @@ async def read_json(request: Request) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RefusedError(400, "no JSON object")
     return found
+
+
+def parse_number(text: str) -> int:
+    """A number of a path: at most six digits, without a sign."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise RefusedError(404, "no such picture")
+    return int(text)
 
 
 def parse_answer(body: dict[str, Any]) -> Answer:

@@ -9,9 +9,8 @@ from typing import NamedTuple
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import Storage, open_storage
 from srgan.evaluation.evaluate import write_tables_again
-from srgan.evaluation.opinions import Opinions, rated_generators, write_opinions
+from srgan.evaluation.opinions import Opinions, write_opinions
 from srgan.evaluation.run_reader import open_run
-from srgan.evaluation.score_files import read_score_files
 from srgan.study.files import read_key, read_ratings
 from srgan.study.opinion_scores import SEED, opinion_scores
 from srgan.study.panel import Panel, make_panel
@@ -122,7 +121,7 @@ def _fill_column(out: Storage, run_uri: str, results: Results, raters: int) -> N
         simulated=results.simulated,
         raters=raters,
         epoch=results.key.epoch,
-        generators=rated_generators(results.key.epoch, read_score_files(out).values()),
+        generators=results.key.generators,
         scores={
             one.method: (one.score, _finite(one.low), _finite(one.high))
             for one in results.scores.methods

@@ -27,11 +27,10 @@ from srgan.study.requests import (
     check_origin,
     parse_answer,
     parse_display,
+    parse_number,
     read_json,
 )
 from srgan.study.store import Rater, RatingStore
-
-COOKIE = "rater"
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _SHORTEST_TOKEN = 16
@@ -63,6 +62,8 @@ class StudyServer:
         self._key, self._identity, self._token = read_key(study), study_id(study), token
         # All are in memory: none takes longer than others.
         self._pictures = {name: _read(study / stimulus_key(name)) for name in self._key.stimuli}
+        # Browsers keep one jar for all ports of a host: two studies must not share a cookie.
+        self._cookie = f"rater-{self._identity}"
         self._store = RatingStore(study, self._identity, len(self._key.plans))
         self._limit = RequestLimit()
 
@@ -73,13 +74,14 @@ class StudyServer:
         here.
         """
         files = {"/": "index.html"} | {f"/{name}": name for name in (STYLE, *SCRIPTS)}
-        routes = [Route(path, self._guarded(_file(name))) for path, name in files.items()]
+        # Open to all: raters come from links on other sites, and many may share an address.
+        routes = [Route(path, _file(name)) for path, name in files.items()]
         routes += [
             Route("/api/study", self._guarded(self._study)),
             Route("/api/join", self._guarded(self._join), methods=["POST"]),
             Route("/api/display", self._guarded(self._display), methods=["POST"]),
             Route("/api/rate", self._guarded(self._rate), methods=["POST"]),
-            Route("/api/picture/{trial:int}/{place:int}", self._guarded(self._picture)),
+            Route("/api/picture/{trial}/{place}", self._guarded(self._picture)),
         ]
         app = Starlette(routes=routes)
         if is_local:
@@ -111,7 +113,7 @@ class StudyServer:
         return guarded
 
     async def _rater(self, request: Request) -> Rater | None:
-        token = request.cookies.get(COOKIE)
+        token = request.cookies.get(self._cookie)
         return await run_in_threadpool(self._store.find, token) if token else None
 
     async def _study(self, _: Request, rater: Rater | None) -> Response:
@@ -127,19 +129,17 @@ class StudyServer:
         given = (await read_json(request)).get("token")
         if rater:
             return await self._study(request, rater)
-        if self._token is not None and not (
-            isinstance(given, str) and hmac.compare_digest(given.encode(), self._token.encode())
-        ):
+        if self._token is not None and not _is_equal(given, self._token):
             raise RefusedError(403, "the token is wrong")
         secret, rater = await run_in_threadpool(self._store.join)
         response = await self._study(request, rater)
         response.set_cookie(
-            COOKIE,
+            self._cookie,
             secret,
             max_age=_COOKIE_SECONDS,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=request.headers["origin"].startswith("https:"),  # TLS may end at a proxy
         )
         return response
 
@@ -161,10 +161,19 @@ class StudyServer:
 
     async def _picture(self, request: Request, rater: Rater | None) -> Response:
         plan = self._key.plans[_known(rater).plan]
-        trial, place = request.path_params["trial"], request.path_params["place"]
+        trial, place = (parse_number(request.path_params[one]) for one in ("trial", "place"))
         if trial >= len(plan) or place >= len(plan[trial].stimuli):
             raise RefusedError(404, "no such picture")
         return Response(self._pictures[plan[trial].stimuli[place]], media_type="image/png")
+
+
+def _is_equal(given: Any, token: str) -> bool:
+    """Whether the tokens are equal; takes as long for any wrong one."""
+    return (
+        isinstance(given, str)
+        and given.isascii()
+        and hmac.compare_digest(given.encode(), token.encode())
+    )
 
 
 def _known(rater: Rater | None) -> Rater:
@@ -173,9 +182,9 @@ def _known(rater: Rater | None) -> Rater:
     return rater
 
 
-def _file(name: str) -> Callable[[Request, Rater | None], Awaitable[Response]]:
-    async def answer(_: Request, __: Rater | None) -> Response:
-        return Response(_page_file(name), media_type=_KINDS[Path(name).suffix])
+def _file(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        return Response(_page_file(name), 200, _HEADERS, _KINDS[Path(name).suffix])
 
     return answer
 
@@ -211,7 +220,9 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
     is_local = host in _LOCAL
     if not is_local and token is None:
         raise UserError(f"--host {host}: others can reach it; pass --token, a word for raters")
-    if token is not None and (len(token) < _SHORTEST_TOKEN or not token.isalnum()):
+    if token is not None and (
+        len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isalnum())
+    ):
         raise UserError(f"--token: pass at least {_SHORTEST_TOKEN} letters and digits, at random")
     server = StudyServer(study, token)
     config = uvicorn.Config(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.images import decode_image
-from srgan.study.files import read_key, read_ratings, stimulus_key
+from srgan.study.files import read_key, read_ratings, stimulus_key, study_id
 from tests.conftest import PATIENCE
 from tests.srgan.study.made import SETTINGS, made_study
 from tests.srgan.study.serving import serving
@@ -147,7 +147,7 @@ def test_a_whole_study(open_page, tmp_path, device, scheme):
         page.get_by_text("All your answers have arrived.").wait_for()
         cookies = page.context.cookies()
         assert [(one["name"], one["httpOnly"], one["sameSite"]) for one in cookies] == [
-            ("rater", True, "Strict")
+            (f"rater-{study_id(study)}", True, "Strict")
         ]
 
 
@@ -243,6 +243,13 @@ def test_the_page_can_be_read_and_used_without_a_pointer(open_page, tmp_path, sc
         assert names == [
             [str(n), word] for n, word in enumerate(["Bad", "Poor", "Fair", "Good", "Excellent"], 1)
         ]
+        page.wait_for_function("() => document.activeElement.id === 'answers'")
+        wanted = page.locator("#answers .wanted").inner_text().split()[0]
+        for _ in range(int(wanted)):
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.get_by_role("img", name="Picture of question 2 of 32").wait_for()
+        page.wait_for_function("() => document.activeElement.id === 'answers'")
         boxes = [one.bounding_box() for one in page.locator("#answers button").all()]
         assert all(box["height"] >= 48 and box["width"] >= 48 for box in boxes)
         assert all(box["x"] >= 0 and box["x"] + box["width"] <= 360 for box in boxes)

@@ -38,6 +38,17 @@ def test_make_says_what_it_made_and_what_comes_next(command, source, tmp_path):
     assert (out / "pages/plan-00.html").exists()
 
 
+def test_either_mode_has_as_many_crops_as_a_quarter_of_an_hour_takes(command, source, tmp_path):
+    benchmark, run = source
+    images = ["--hr", benchmark.hr[0].storage.uri, "--crop-size", 32]
+    for options, crops, trials in (([], 16, 93), (["--pairs"], 8, 91)):
+        out = tmp_path / f"study-{crops}"
+        done = command(job, "make", "--run", run, *images, "--out", out, *options)
+        said = done.out.splitlines()
+        assert said[0].startswith(f"{crops} crops of 32x32 px by ")
+        assert said[1] == f"{trials} trials a rater in 2 sessions of at most 10 minutes"
+
+
 def test_a_study_in_a_bucket_is_refused(command, source):
     for call in (
         lambda: make(command, source, "s3://bucket/study"),

@@ -36,7 +36,7 @@ async function welcome() {
     : "You see one picture at a time and say how good its quality looks, from 1 to 5.";
   await card("How good do these pictures look?", [
     element("p", `${task} It takes about ${minutes} minutes. You can stop at any time, and go on later in this browser.`),
-    element("p", "Your answers are kept under a random name. Nothing else about you is asked for but the kind of your screen and the light in your room."),
+    element("p", "Your answers and their times are kept under a random name, with the kind and the size of your screen and the light in your room. Nothing else about you is asked for or kept."),
   ], ["Start"]);
 }
 

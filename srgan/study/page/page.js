@@ -160,6 +160,7 @@ async function show(trial) {
   await new Promise((painted) => { requestAnimationFrame(() => requestAnimationFrame(painted)); });
   const answered = new Promise((done) => { current = { trial, shown: performance.now(), done }; });
   afterPlacing();
+  $("answers").focus({ preventScroll: true }); // a button that was disabled has lost it
   $("spoken").textContent = `${images[0].alt}. ${$("question").textContent}`;
   loadAhead(trial);
   await answered;

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from data_pipeline.images import encode_png
+from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import open_storage
 from srgan.evaluation.benchmark import Benchmark, baselines, folder_benchmark
 from srgan.evaluation.score_files import ScoreFile, write_score_file
@@ -45,7 +46,8 @@ def evaluated_run(folder: Path, side: int = 128) -> tuple[Benchmark, str]:
         ("epoch-0002", "srgan", 2),
     ):
         scores = [ImageScore(epoch, method, one.name, {}) for one in benchmark.hr]
-        write_score_file(out, ScoreFile(name, protocol, "", scores))
+        sha256 = "" if name == "baselines" else sha256_hex(name.encode())
+        write_score_file(out, ScoreFile(name, protocol, sha256, scores))
         for number, one in enumerate(benchmark.hr):
             pair = benchmark.pair(number)
             sr = (baselines(pair, "matlab")["bicubic"] / 2 + pair.hr / 2).astype(np.float64)

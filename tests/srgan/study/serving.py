@@ -94,7 +94,7 @@ class Client:
     _addresses = map(str, ip_network("127.1.0.0/16").hosts())
 
     def __init__(self, port: int) -> None:
-        self.port, self.cookie = port, ""
+        self.port, self.cookie_name, self.cookie = port, "", ""
         self.address = next(self._addresses)
 
     def get(self, path: str, **headers: str) -> Answer:
@@ -109,7 +109,7 @@ class Client:
 
     def send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         """An underscore in a header's name is a hyphen; a header that is empty is left out."""
-        sent = {"Cookie": f"rater={self.cookie}"} if self.cookie else {}
+        sent = {"Cookie": f"{self.cookie_name}={self.cookie}"} if self.cookie else {}
         sent |= {name.replace("_", "-"): value for name, value in headers.items() if value}
         connection = http.client.HTTPConnection(
             "127.0.0.1", self.port, source_address=(self.address, 0)
@@ -127,5 +127,6 @@ class Client:
         """Becomes a new rater; returns the study's facts."""
         answer = self.post("/api/join", {"token": token})
         assert answer.status == 200, answer
-        self.cookie = answer.headers["set-cookie"].partition(";")[0].partition("=")[2]
+        pair = answer.headers["set-cookie"].partition(";")[0]
+        self.cookie_name, _, self.cookie = pair.partition("=")
         return answer.json()

@@ -14,7 +14,8 @@ RATER = "0123456789abcdef"
 def study(tmp_path):
     stimuli = [Stimulus(name, "baby", "hr", (0, 8, 64, 64)) for name in ("0a", "0b")]
     plan = [Trial(0, 0, "training", ("0a",), (5,)), Trial(1, 0, "scored", ("0b",))]
-    write_key(tmp_path, Key("acr", "s3://b/e", 2, {one.name: one for one in stimuli}, [plan] * 2))
+    shown = {one.name: one for one in stimuli}
+    write_key(tmp_path, Key("acr", "s3://b/e", 2, {"epoch-0002": "ab"}, shown, [plan] * 2))
     return tmp_path
 
 
@@ -93,6 +94,23 @@ def test_answers_that_differ_are_refused(study):
         UserError, match=r"b\.json: 0123456789abcdef answers trial 1 with 2, and .*4"
     ):
         read_ratings(study, [first, second])
+
+
+def test_a_rater_has_one_plan(study):
+    first = exported(study)
+    second = exported(study, "b.json", plan=0, ratings=[])
+    assert read_ratings(study, [first, second]) == read_ratings(study, [first])
+    answer = {"trial": 0, "answer": 2, "milliseconds": 9}
+    third = exported(study, "c.json", plan=0, ratings=[answer])
+    with pytest.raises(UserError, match=r"c\.json: 0123456789abcdef has plan 0, and elsewhere 1"):
+        read_ratings(study, [first, third])
+
+
+def test_a_file_without_an_end_is_no_file_of_ratings(study, tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"deep\.json: is no file of ratings"):
+        read_ratings(study, [path])
 
 
 def test_the_first_answer_stays(study):

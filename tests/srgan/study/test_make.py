@@ -10,7 +10,9 @@ import pytest
 
 from data_pipeline.images import decode_image
 from data_pipeline.platform.errors import UserError
+from data_pipeline.platform.storage import open_storage
 from srgan.evaluation.benchmark import baselines, folder_benchmark
+from srgan.evaluation.score_files import read_score_files, write_score_file
 from srgan.study.files import read_key, study_id, whole_folder
 from srgan.study.make import make_study
 from tests.srgan.study.made import SETTINGS, evaluated_run
@@ -81,6 +83,16 @@ def test_the_same_command_again_changes_nothing(source, study):
         make_study(benchmark, run, study, None, SETTINGS._replace(crops=6))
     with pytest.raises(UserError, match="epoch: 2, now 1"):
         make_study(benchmark, run, study, 1, SETTINGS)
+
+
+def test_a_study_of_a_generator_that_was_trained_anew_is_another_one(changed, tmp_path):
+    benchmark, run = changed
+    make_study(benchmark, str(run), tmp_path / "study", None, SETTINGS)
+    out = open_storage(f"{run}/evaluation/photos")
+    file = read_score_files(out)["epoch-0002"]
+    write_score_file(out, file._replace(generator_sha256="another"))
+    with pytest.raises(UserError, match=r"other settings \(generators: .*another --out"):
+        make_study(benchmark, str(run), tmp_path / "study", None, SETTINGS)
 
 
 def test_without_a_seed_nobody_can_guess_the_plan(source, tmp_path):

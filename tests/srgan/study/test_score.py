@@ -216,6 +216,18 @@ def test_scores_of_a_generator_that_is_another_one_now_are_left_out(scored, capl
     assert "epoch-0002 is left out: the generator is another one now" in caplog.text
 
 
+def test_a_generator_that_was_trained_anew_after_the_study_gets_no_score(study):
+    evaluation = open_storage(read_key(study).evaluation)
+    files = [pressed(study, name(number), number, PRESSED.get) for number in range(3)]
+    run = open_storage(evaluation.uri.rpartition("/evaluation/")[0])
+    run.write(generator_key(2), b"trained anew")
+    file = read_score_files(evaluation)["epoch-0002"]
+    write_score_file(evaluation, file._replace(generator_sha256=sha256_hex(b"trained anew")))
+    score(study, ratings=files, simulate=None)
+    found = column(study, "MOS")
+    assert (found["SRGAN 2"], found["SRResNet"]) == ("–", "3.00")
+
+
 def test_simulated_scores_are_marked(study):
     summary = score(study, ratings=[], simulate=6)
     out = results(study, "simulated-study-study")

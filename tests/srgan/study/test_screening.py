@@ -70,7 +70,7 @@ def study(mode="acr"):
         *checks,
     ]
     plan = [Trial(number, 0, *row) for number, row in enumerate(rows)]
-    return Key(mode, "evaluation", 1, {one.name: one for one in stimuli}, [plan])
+    return Key(mode, "evaluation", 1, {}, {one.name: one for one in stimuli}, [plan])
 
 
 def rated(key, rater, answer, wrong=(), until=None):

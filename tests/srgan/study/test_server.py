@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from data_pipeline.platform.errors import UserError
-from srgan.study.files import read_key, read_ratings
+from srgan.study.files import read_key, read_ratings, study_id
 from srgan.study.limits import RequestLimit
 from srgan.study.records import Rating
 from srgan.study.server import StudyServer, serve
-from tests.srgan.study.made import made_study
+from tests.srgan.study.made import SETTINGS, made_study
 from tests.srgan.study.serving import Client, in_thread
 
 RATING = {"trial": 0, "answer": 3, "milliseconds": 700}
@@ -96,6 +96,7 @@ def test_a_body_without_a_length_is_bounded(rater):
     [
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://[::1"}, 403),
         ({"origin": "http://127.0.0.1:1"}, 403),
         ({"origin": "http://127.0.0.1.evil.example"}, 403),
         ({"origin": ""}, 403),
@@ -136,6 +137,8 @@ def test_pictures_are_not_for_other_sites(rater):
         "/api/picture/0/1",
         "/api/picture/32/0",
         "/api/picture/999999999999999999999999/0",
+        f"/api/picture/{'9' * 5000}/0",
+        "/api/picture/%D9%A1/0",
         "/api/rate",
     ],
 )
@@ -145,7 +148,8 @@ def test_nothing_else_is_served(rater, study, path):
     assert read_key(study).evaluation not in answer.content.decode()
 
 
-def test_without_a_rater_there_is_nothing_to_see(anonymous):
+def test_without_a_rater_there_is_nothing_to_see(study, anonymous):
+    anonymous.cookie_name = f"rater-{study_id(study)}"
     for cookie in ("", "x", "../../key.json", "' OR 1=1 --", "x" * 3000):
         anonymous.cookie = cookie
         assert anonymous.get("/api/picture/0/0").status == 401
@@ -175,33 +179,53 @@ def test_joining_twice_is_joining_once(rater):
 
 def test_only_the_rater_gets_a_cookie(anonymous):
     assert "set-cookie" not in anonymous.get("/").headers
-    cookie = anonymous.post("/api/join", {}).headers["set-cookie"]
-    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    cookie = set(anonymous.post("/api/join", {}).headers["set-cookie"].split("; "))
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= cookie
+    assert "Secure" not in cookie  # no TLS here
 
 
 def test_a_study_with_a_token_needs_it(study):
     token = "s3cretS3cretS3cret"
     with in_thread(study, token, is_local=False) as port:
         client = Client(port)
-        for body in ({}, {"token": ""}, {"token": "s3cret"}, {"token": 1}, {"token": "é" * 9}):
+        for body in ({}, {"token": ""}, {"token": "s3cret"}, {"token": 1}, {"token": "\ud800"}):
             assert client.post("/api/join", body).status == 403
         host = {"host": "study.example", "origin": "https://study.example"}  # behind a proxy
-        assert client.post("/api/join", {"token": token}, **host).status == 200
+        behind = client.post("/api/join", {"token": token}, **host)
+        assert "Secure" in behind.headers["set-cookie"].split("; ")
         client.join(token)
         assert client.get("/api/picture/0/0").status == 200
 
 
 def test_too_many_requests_are_refused(anonymous):
     """However slow the machine, one that sends without a pause is stopped some time."""
-    statuses = [anonymous.get("/page.css").status for _ in range(100)]
+    statuses = [anonymous.get("/api/study").status for _ in range(100)]
     assert statuses == [200] * 100
     with ThreadPoolExecutor(8) as pool:
         for _ in range(100):
-            found = set(pool.map(lambda _: anonymous.get("/page.css").status, range(100)))
+            found = set(pool.map(lambda _: anonymous.get("/api/study").status, range(100)))
             if 429 in found:
                 break
     assert found <= {200, 429}
     assert 429 in found
+
+
+def test_the_page_opens_from_a_link_and_for_a_whole_class(anonymous):
+    """A click in a mail is from another site; a class comes from one address."""
+    for _ in range(40):
+        for path in ("/", "/page.css", "/page.js", "/sources.js"):
+            answer = anonymous.get(path, sec_fetch_site="cross-site", sec_fetch_mode="navigate")
+            assert answer.status == 200
+            assert "script-src 'self'" in answer.headers["content-security-policy"]
+    assert anonymous.get("/api/study").status == 200
+
+
+def test_two_studies_of_a_host_have_two_cookies(study, rater, tmp_path):
+    """Browsers send the cookies of a host to all of its ports."""
+    with in_thread(made_study(tmp_path, SETTINGS._replace(seed=8))) as port:
+        other = Client(port)
+        other.join()
+    assert other.cookie_name != rater.cookie_name == f"rater-{study_id(study)}"
 
 
 def test_the_limit_is_everybodys_own():
@@ -239,6 +263,7 @@ def test_what_a_rater_tells_of_the_display_is_checked(rater, change):
         ("::", None, "others can reach it; pass --token"),
         ("0.0.0.0", "short", "at least 16 letters"),
         ("127.0.0.1", "with a space and more", "at least 16 letters"),
+        ("127.0.0.1", "é" * 16, "at least 16 letters"),
     ],
 )
 def test_other_addresses_need_a_token(study, host, token, message):
