@@ -207,9 +207,9 @@ for name in FORMATS:
 def test_a_full_disk_is_an_error_of_the_caller(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines() == [
-        f"{name} False {errno.EFBIG} True" for name in FORMATS
-    ], done.stderr
+    assert done.stdout.splitlines() == [f"{name} False {errno.EFBIG} True" for name in FORMATS], (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize(

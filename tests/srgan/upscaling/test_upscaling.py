@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 COLOUR, GREY, ALPHA, DEEP = "b c.png", "grey.png", "sub/alpha.webp", "sub/ä ö 図.jpg"
 GOOD = (COLOUR, GREY, ALPHA, DEEP)
-BAD, EMPTY = "sub/bad.png", "empty.tif"
+BAD, EMPTY, NO_TEXT = "sub/bad.png", "empty.tif", "sub/caf\udce9.png"  # of Latin-1, say
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,11 @@ def versions(out: Path) -> dict[str, int]:
 def test_a_folder_from_end_to_end(command, caplog, run, network, photos, tmp_path):
     out = tmp_path / "out"
     arguments = ("--run", run, photos, out)
+    (photos / NO_TEXT).write_bytes((photos / COLOUR).read_bytes())
 
     done = command(upscale, *arguments)
-    assert_refused(done, "2 of 6 pictures were not upscaled: ", f"{BAD}: ", f"{EMPTY}: ")
+    named = (f"{BAD}: ", f"{EMPTY}: ", r"'sub/caf\udce9.png': is no printable name; rename it")
+    assert_refused(done, "3 of 7 pictures were not upscaled: ", *named)
     first = versions(out)
     assert first.keys() == {*GOOD, "upscale.json"}
 
@@ -86,6 +88,7 @@ def test_a_folder_from_end_to_end(command, caplog, run, network, photos, tmp_pat
     assert pixels(out / DEEP).shape == (80, 200, 3)
 
     (photos / EMPTY).unlink()
+    (photos / NO_TEXT).unlink()
     (photos / BAD).write_bytes((photos / COLOUR).read_bytes())
     os.utime(photos / GREY, (2e9, 2e9))
     caplog.clear()
