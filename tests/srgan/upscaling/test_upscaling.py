@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import keras
@@ -145,3 +146,15 @@ def test_one_picture(command, run, network, photos, tmp_path):
     assert command(upscale, *arguments, "--overwrite").code == 0
     assert out.read_bytes() == data
     assert sorted(path.name for path in tmp_path.iterdir()) == ["big.png", "photos"]
+
+
+def test_weights_of_another_network_are_refused_before_work(command, photos, tmp_path):
+    """A Keras file of no generator, and one whose layers are no layers."""
+    layer = keras.layers.Conv2D(3, 1, name="flat")
+    keras.Sequential([keras.Input((None, None, 3)), layer]).save(tmp_path / "flat.keras")
+    with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
+        archive.writestr("config.json", '{"config": {"layers": [{}]}}')
+    for name, words in (("flat", "does not enlarge"), ("odd", "is no generator that Keras can")):
+        done = command(upscale, "--weights", tmp_path / f"{name}.keras", photos, tmp_path / "out")
+        assert_refused(done, f"{name}.keras: {words}")
+    assert not (tmp_path / "out").exists()
