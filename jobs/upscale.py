@@ -93,6 +93,8 @@ def main() -> None:
     generator = choose_generator(args.run or args.weights, args.epoch)
     if not (scale := stored_scale(generator.data)):
         raise UserError(f"{generator.uri}: is no generator that Keras can load; pass another one")
+    if scale == 1:  # a discriminator, say
+        raise UserError(f"{generator.uri}: does not enlarge; pass a generator")
     if args.outscale is not None and not 0 < args.outscale <= scale:
         raise UserError(
             f"--outscale {args.outscale:g}: expected above 0 and at most {scale}, this "

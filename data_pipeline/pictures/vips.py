@@ -1,5 +1,6 @@
 """libvips, set up once a process."""
 
+import errno
 import logging
 import os
 from functools import cache
@@ -35,6 +36,13 @@ def reason(error: Exception) -> str:
     """The last line of an error of libvips, which says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:160] if lines else type(error).__name__
+
+
+def system_error(error: Exception) -> int | None:
+    """The errno of the first error of the operating system that an error of libvips quotes."""
+    numbers = {os.strerror(number): number for number in errno.errorcode}
+    quoted = (line.rpartition(": ")[2].strip() for line in str(error).splitlines())
+    return next((numbers[words] for words in quoted if words in numbers), None)
 
 
 def opened(file: BinaryIO, format: PictureFormat) -> Any:

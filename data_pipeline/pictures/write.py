@@ -4,6 +4,7 @@ libvips pulls what it writes. So it runs in a thread, and reads an uncompressed 
 every band. PNG, TIFF, JPEG and BMP are never whole in memory; WebP is, in its encoder.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from data_pipeline.pictures.encode import Wanted, check, encode
 from data_pipeline.pictures.formats import PictureFormat, refusal
 from data_pipeline.pictures.metadata import Metadata
 from data_pipeline.pictures.png_stream import uncompressed_png
-from data_pipeline.pictures.vips import reason
+from data_pipeline.pictures.vips import reason, system_error
 
 Band = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -151,10 +152,15 @@ class PictureWriter:
                 self._wanted.path.unlink(missing_ok=True)
 
     def _failure(self) -> OSError:
-        """The encoder's error, for the caller."""
-        assert self._error is not None  # it ended before the last row
-        failure = OSError(f"{self._wanted.path}: cannot be written: {reason(self._error)}")
-        failure.__cause__ = self._error
+        """The encoder's error, for the caller, who must be able to tell a full disk."""
+        error, path = self._error, self._wanted.path
+        assert error is not None  # it ended before the last row
+        number = error.errno if isinstance(error, OSError) else system_error(error)
+        if number is None:
+            failure = OSError(f"{path}: cannot be written: {reason(error)}")
+        else:
+            failure = OSError(number, os.strerror(number), str(path))
+        failure.__cause__ = error
         return failure
 
     def _run(self) -> None:

@@ -48,12 +48,13 @@ def images_among(
         The images in ascending order of names.
 
     Raises:
-        UserError: As `image_files`, and if two images have one name.
+        UserError: As `image_files`, and if two images have one name, or a name does not print.
     """
-    images = [
-        SourceImage(str(PurePosixPath(found.key).with_suffix("")), found)
-        for found in image_files(objects, storage)
-    ]
+    files = image_files(objects, storage)
+    for found in files:
+        if not is_printable(found.key):
+            raise UserError(f"{storage.uri}: {found.key!r} is no printable name; rename it")
+    images = [SourceImage(str(PurePosixPath(one.key).with_suffix("")), one) for one in files]
     images.sort()
     same = [(one, other) for one, other in pairwise(images) if one.name == other.name]
     if same:
@@ -71,7 +72,7 @@ def image_files(objects: Iterable[StoredObject], storage: ReadableStorage) -> li
     The log says in one line what is left out.
 
     Raises:
-        UserError: If there is none, or a name does not print.
+        UserError: If there is none.
     """
     uri = storage.uri
     images = []
@@ -88,10 +89,12 @@ def image_files(objects: Iterable[StoredObject], storage: ReadableStorage) -> li
         if isinstance(storage, LocalStorage) and not os.path.isdir(uri):
             raise UserError(f"{uri}: no such folder; pass a folder of images")
         raise UserError(f"{uri}: holds no image ({', '.join(SUFFIXES)}); pass another folder")
-    for image in images:
-        if any(unicodedata.category(letter) in _UNPRINTABLE for letter in image.key):
-            raise UserError(f"{uri}: {image.key!r} is no printable name; rename it")
     return sorted(images)
+
+
+def is_printable(key: str) -> bool:
+    """Whether a name can be shown in a line, and be text: bytes of no character cannot."""
+    return not any(unicodedata.category(letter) in _UNPRINTABLE for letter in key)
 
 
 def _why_left_out(key: str) -> str | None:

@@ -17,7 +17,7 @@ from data_pipeline.platform.storage import (
     open_file,
     open_storage,
 )
-from data_pipeline.prepare.listing import image_files
+from data_pipeline.prepare.listing import image_files, is_printable
 
 _S3 = "s3://"
 _ALL = ("**",)
@@ -38,12 +38,14 @@ class Plan(NamedTuple):
         source: Where the pictures are.
         target: Where the results go.
         works: The pictures, in ascending order of their keys.
+        refused: Which pictures cannot be upscaled because of their names, and why.
         is_file: Whether OUTPUT is one file; then `target` is the folder that it lies in.
     """
 
     source: Storage
     target: Storage
     works: tuple[Work, ...]
+    refused: tuple[str, ...]
     is_file: bool
 
 
@@ -67,21 +69,29 @@ def plan(input_uri: str, output_uri: str, *, ext: str | None) -> Plan:
         ext: The suffix of the results, without its dot; None keeps the names.
 
     Raises:
-        UserError: If INPUT does not exist or holds no picture, two pictures have one result, or a
-            result would be a picture of INPUT.
+        UserError: If INPUT does not exist or holds no picture of a printable name, two pictures
+            have one result, or a result would be a picture of INPUT.
     """
     given = _open_input(input_uri)
+    files = [one for one in given.files if is_printable(one.key)]
+    refused = tuple(
+        f"{one.key!r}: is no printable name; rename it"
+        for one in given.files
+        if not is_printable(one.key)
+    )
+    if not files:
+        raise UserError(refused[0])
     if given.is_file and _is_picture(output_uri) and not os.path.isdir(output_uri):
         target, name = open_file(output_uri)
         if ext and _with_suffix(name, ext) != name:
             raise UserError(f"{output_uri}: does not end in .{ext}; leave --ext out, or rename it")
-        works = [Work(given.files[0], name)]
+        works = [Work(files[0], name)]
     else:
         target, name = open_storage(output_uri), ""
-        works = [Work(one, _with_suffix(one.key, ext)) for one in given.files]
+        works = [Work(one, _with_suffix(one.key, ext)) for one in files]
     _refuse_collisions(works)
     _refuse_circle(given, target, works, output_uri)
-    return Plan(given.storage, target, tuple(works), is_file=bool(name))
+    return Plan(given.storage, target, tuple(works), refused, is_file=bool(name))
 
 
 def _open_input(uri: str) -> _Input:

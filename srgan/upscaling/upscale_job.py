@@ -56,7 +56,7 @@ def upscale_missing(
     there = _find_results(plan, settings, overwrite=overwrite)
     todo = [work for work in plan.works if work.target not in there]
     _warn_of_newer(plan, there)
-    if todo:
+    if todo or plan.refused:
         with ray_session():
             _upscale(plan, todo, generator_uri, settings)
     return Summary(len(todo), len(plan.works) - len(todo))
@@ -113,7 +113,9 @@ def _upscale(plan: Plan, todo: Sequence[Work], generator_uri: str, settings: Set
     tasks = (
         UpscaleTask(plan.source, plan.target, work, generator_uri, settings, cpus) for work in todo
     )
-    problems: list[str] = []
+    problems = list(plan.refused)
+    for problem in problems:
+        _log.warning("not upscaled: %s", problem)
     failed: list[str] = []
     notes: dict[str, list[str]] = defaultdict(list)
     tried = 0
@@ -142,7 +144,7 @@ def _upscale(plan: Plan, todo: Sequence[Work], generator_uri: str, settings: Set
         failed.append(f"{left} were not tried after so many failures")
     if problems or failed:
         bad = len(problems) + len(failed) + left - bool(left)
-        message = f"{bad} of {len(todo)} pictures were not upscaled: "
+        message = f"{bad} of {len(todo) + len(plan.refused)} pictures were not upscaled: "
         error = UserError if problems else JobFailedError
         raise error(message + _shown(sorted(problems) + sorted(failed), "; "))
 

@@ -52,9 +52,8 @@ def place(request, inputs) -> Iterator[str]:
         use_server(patch, server)
         uri = f"s3://{new_bucket(server)}"
         bucket = open_storage(uri)
-        for path in inputs.rglob("*"):
-            if path.is_file():
-                bucket.write(path.relative_to(inputs).as_posix(), path.read_bytes())
+        for path in (inputs / "small.keras", *inputs.glob("photos/**/*.*")):
+            bucket.write(path.relative_to(inputs).as_posix(), path.read_bytes())
         yield uri
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import keras
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 
 COLOUR, GREY, ALPHA, DEEP = "b c.png", "grey.png", "sub/alpha.webp", "sub/ä ö 図.jpg"
 GOOD = (COLOUR, GREY, ALPHA, DEEP)
-BAD, EMPTY = "sub/bad.png", "empty.tif"
+BAD, EMPTY, NO_TEXT = "sub/bad.png", "empty.tif", "sub/caf\udce9.png"  # of Latin-1, say
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,11 @@ def versions(out: Path) -> dict[str, int]:
 def test_a_folder_from_end_to_end(command, caplog, run, network, photos, tmp_path):
     out = tmp_path / "out"
     arguments = ("--run", run, photos, out)
+    (photos / NO_TEXT).write_bytes((photos / COLOUR).read_bytes())
 
     done = command(upscale, *arguments)
-    assert_refused(done, "2 of 6 pictures were not upscaled: ", f"{BAD}: ", f"{EMPTY}: ")
+    named = (f"{BAD}: ", f"{EMPTY}: ", r"'sub/caf\udce9.png': is no printable name; rename it")
+    assert_refused(done, "3 of 7 pictures were not upscaled: ", *named)
     first = versions(out)
     assert first.keys() == {*GOOD, "upscale.json"}
 
@@ -86,6 +89,7 @@ def test_a_folder_from_end_to_end(command, caplog, run, network, photos, tmp_pat
     assert pixels(out / DEEP).shape == (80, 200, 3)
 
     (photos / EMPTY).unlink()
+    (photos / NO_TEXT).unlink()
     (photos / BAD).write_bytes((photos / COLOUR).read_bytes())
     os.utime(photos / GREY, (2e9, 2e9))
     caplog.clear()
@@ -142,3 +146,15 @@ def test_one_picture(command, run, network, photos, tmp_path):
     assert command(upscale, *arguments, "--overwrite").code == 0
     assert out.read_bytes() == data
     assert sorted(path.name for path in tmp_path.iterdir()) == ["big.png", "photos"]
+
+
+def test_weights_of_another_network_are_refused_before_work(command, photos, tmp_path):
+    """A Keras file of no generator, and one whose layers are no layers."""
+    layer = keras.layers.Conv2D(3, 1, name="flat")
+    keras.Sequential([keras.Input((None, None, 3)), layer]).save(tmp_path / "flat.keras")
+    with zipfile.ZipFile(tmp_path / "odd.keras", "w") as archive:
+        archive.writestr("config.json", '{"config": {"layers": [{}]}}')
+    for name, words in (("flat", "does not enlarge"), ("odd", "is no generator that Keras can")):
+        done = command(upscale, "--weights", tmp_path / f"{name}.keras", photos, tmp_path / "out")
+        assert_refused(done, f"{name}.keras: {words}")
+    assert not (tmp_path / "out").exists()
