@@ -4,6 +4,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 
 
 def stored_scale(file: bytes) -> int | None:
@@ -14,7 +15,7 @@ def stored_scale(file: bytes) -> int | None:
     try:
         with zipfile.ZipFile(io.BytesIO(file)) as archive:
             layers = json.loads(archive.read("config.json"))["config"]["layers"]
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError):
+        stages = [layer["config"] for layer in layers if layer["class_name"] == "PixelShuffle"]
+        return math.prod(int(stage.get("factor", 2)) for stage in stages)
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, AttributeError):
         return None
-    stages = (layer["config"] for layer in layers if layer["class_name"] == "PixelShuffle")
-    return math.prod(int(stage.get("factor", 2)) for stage in stages)
