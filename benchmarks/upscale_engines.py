@@ -7,7 +7,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +73,7 @@ def _torch(weights: Path) -> Upscale:
     import torch
     from torch.nn import functional
 
+    torch.set_grad_enabled(False)  # nothing in this process trains
     with np.load(weights.parent / _OPS) as stored:
         ops = json.loads(str(stored["ops"]))
         arrays = {
@@ -98,7 +99,6 @@ def _torch(weights: Path) -> Upscale:
     }
     last_use = {name: at for at, (_, inputs, *_) in enumerate(ops) for name in inputs}
 
-    @torch.inference_mode()
     def upscale(lr: Image) -> Image:
         tensors = {"lr": torch.from_numpy(lr[None]).permute(0, 3, 1, 2).float() / 255}
         for at, (kind, inputs, output, count, factor) in enumerate(ops):
@@ -111,7 +111,7 @@ def _torch(weights: Path) -> Upscale:
         sr: Image = levels[0].permute(1, 2, 0).contiguous().numpy()
         return sr
 
-    return cast(Upscale, upscale)  # where PyTorch is not installed, its decorator has no type
+    return upscale
 
 
 def _pixel_shuffle(x: Any, factor: int) -> Any:
