@@ -1,10 +1,13 @@
 """Time and memory of upscaling: the whole command on a very large picture, and engines alone.
 
-python -m benchmarks.upscale [--size 6000x4000] [--engine-size 2040x1356] [--blocks 4 --filters 32]
+python -m benchmarks.upscale [--size 6000x4000] [--engine-size 680x452] [--blocks 4 --filters 32]
 
 `jobs.upscale` makes one picture four times as large, as PNG, on this machine's CPU. Its memory is
 that of all its processes, Ray's too: the sum of their proportional set sizes, taken five times a
-second. Each engine upscales one picture, `--repeats` times, in a process of its own.
+second. Each engine upscales one picture, `--repeats` times, in a process of its own: Keras in
+tiles, as `load_generator` does; SavedModel, ONNX and PyTorch whole, with the same weights. Beside
+its figures stands how far its levels are from Keras's. An engine that is not installed is skipped,
+and the result says so.
 """
 
 import argparse
@@ -15,15 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import Figures, add_size, image_files, parse_size, print_result, read
+from benchmarks.upscale_engines import ENGINES, is_there, open_engine, write_engines
 from benchmarks.usage import family, peak_megabytes, proportional_megabytes
-from data_pipeline.images import Image
 from data_pipeline.platform.storage import open_storage
 
 _ROOT = Path(__file__).parent.parent
@@ -36,12 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs")
     add_size(parser, default="6000x4000")
-    parser.add_argument("--engine-size", type=parse_size, default="2040x1356")
+    parser.add_argument("--engine-size", type=parse_size, default="680x452")
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--filters", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
-    parser.add_argument("--files", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--files", nargs=2, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.engine:
         print_result(_measure(args.engine, *args.files, repeats=args.repeats))
@@ -58,7 +60,7 @@ def main() -> None:
             "picture": "{}x{}".format(*args.size),
             **_command(weights, large, folder / "out.png"),
             "engine_picture": "{}x{}".format(*args.engine_size),
-            **{engine: _apart(engine, weights, small, args.repeats) for engine in ENGINES},
+            **_engines(weights, small, args.repeats),
         }
     print_result(result)
 
@@ -73,6 +75,7 @@ def _save_generator(folder: Path, blocks: int, filters: int) -> Path:
     keras.utils.set_random_seed(0)
     network = generator(blocks=blocks, filters=filters, global_skip=True)
     save_generator(network, open_storage(str(folder)), _KEY)
+    write_engines(network, folder)
     return folder / _KEY
 
 
@@ -100,6 +103,28 @@ def _command(weights: Path, picture: Path, out: Path) -> Figures:
     }
 
 
+def _engines(weights: Path, picture: Path, repeats: int) -> dict[str, Any]:
+    """The figures of each engine, and how far its SR is from Keras's, in levels."""
+    found: dict[str, Any] = {}
+    for engine in ENGINES:
+        if not is_there(engine):
+            found[engine] = "skipped: not installed"
+            continue
+        found[engine] = _apart(engine, weights, picture, repeats)
+        expected, sr = (np.load(_sr(weights, one)) for one in ("keras", engine))
+        apart = np.abs(sr.astype(np.int16) - expected)
+        found[engine] |= {
+            "levels_apart": int(apart.max()),
+            "share_apart": float(np.mean(apart > 0)),
+        }
+    return found
+
+
+def _sr(weights: Path, engine: str) -> Path:
+    """Where an engine's process leaves its SR."""
+    return weights.parent / f"sr-{engine}.npy"
+
+
 def _apart(engine: str, weights: Path, picture: Path, repeats: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.upscale", "--engine", engine]
     command += ["--repeats", str(repeats), "--files", str(weights), str(picture)]
@@ -108,9 +133,9 @@ def _apart(engine: str, weights: Path, picture: Path, repeats: int) -> dict[str,
     return found
 
 
-def _measure(engine: str, weights: str, picture: str, *, repeats: int) -> Figures:
+def _measure(engine: str, weights: Path, picture: Path, *, repeats: int) -> Figures:
     """Megapixels of SR a second, once compiled, and the peak memory of this process."""
-    upscale = ENGINES[engine](weights)
+    upscale = open_engine(engine, weights)
     lr = np.ascontiguousarray(read(picture)[:, :, ::-1])
     upscale(lr)
     seconds = []
@@ -119,20 +144,11 @@ def _measure(engine: str, weights: str, picture: str, *, repeats: int) -> Figure
         sr = upscale(lr)
         seconds.append(time.monotonic() - start)
     megapixels = sr.shape[0] * sr.shape[1] / 1e6
+    np.save(_sr(weights, engine), sr)
     return {
         "megapixels_per_second": megapixels / statistics.median(seconds),
         "peak_megabytes": peak_megabytes(os.getpid()),
     }
-
-
-def _keras(weights: str) -> Callable[[Image], Image]:
-    from srgan.trained import open_generator
-
-    return open_generator(weights).upscale
-
-
-# Each opens a generator's file and gives what maps uint8 [h, w, 3] to uint8 [H, W, 3], RGB.
-ENGINES: dict[str, Callable[[str], Callable[[Image], Image]]] = {"keras": _keras}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What the command lines of all jobs share: one-line errors, exit codes, logging."""
+"""What the command lines of jobs share: one-line errors, exit codes, logging, an epoch."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from data_pipeline.platform.deaths import is_of_ray, one_line
 from data_pipeline.platform.errors import JobFailedError, UserError
@@ -45,6 +45,15 @@ def run(main: Callable[[], None]) -> NoReturn:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
+
+
+def epoch(text: str) -> int | Literal["best"]:
+    """What --epoch of a RUN names, for argparse."""
+    if text == "best":
+        return "best"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: expected an epoch as in 75, or best")
+    return int(text)
 
 
 def next_job(job: str, arguments: str) -> str:

@@ -1,19 +1,8 @@
 """Writes a trained generator for other programs: Keras, SavedModel or ONNX, with a model card."""
 
-import argparse
-from typing import Literal
-
-from jobs.command import Parser, run
+from jobs.command import Parser, epoch, run
 
 _FORMATS = ("keras", "saved_model", "onnx")
-
-
-def _epoch(text: str) -> int | Literal["best"]:
-    if text == "best":
-        return "best"
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: expected an epoch as in 75, or best")
-    return int(text)
 
 
 def main() -> None:
@@ -21,7 +10,7 @@ def main() -> None:
     parser = Parser(prog="python -m jobs.export", description=__doc__)
     parser.add_argument("--run", required=True, help="the RUN that has the generator")
     parser.add_argument(
-        "--epoch", type=_epoch, metavar="N|best", help="its epoch (default: the newest)"
+        "--epoch", type=epoch, metavar="N|best", help="its epoch (default: the newest)"
     )
     parser.add_argument("--format", required=True, choices=_FORMATS)
     parser.add_argument(

@@ -10,22 +10,13 @@ from pathlib import Path
 
 from data_pipeline.pictures.formats import FORMATS, format_of_suffix
 from data_pipeline.platform.errors import UserError
-from jobs.command import Parser, run
-from srgan.generator_choice import Epoch, choose_generator
+from jobs.command import Parser, epoch, run
+from srgan.generator_choice import choose_generator
 from srgan.generator_scale import stored_scale
 from srgan.upscaling.plan import Plan, plan
 from srgan.upscaling.settings import Settings
 
 _log = logging.getLogger(__name__)
-
-
-def _epoch(text: str) -> Epoch:
-    if text == "best":
-        return "best"
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number or best") from error
 
 
 def _quality(text: str) -> int:
@@ -42,7 +33,7 @@ def main() -> None:
     weights.add_argument("--weights", metavar="URI", help="a generator's file, as jobs.train saves")
     parser.add_argument(
         "--epoch",
-        type=_epoch,
+        type=epoch,
         metavar="N|best",
         help="the generator of RUN to use; best: the one that jobs.evaluate --best-by chose "
         "(default: the newest)",

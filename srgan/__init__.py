@@ -1,11 +1,12 @@
 """SRGAN: the networks and everything that happens to them."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from data_pipeline.platform.cuda import load_libraries
 from srgan.keras_home import hide_settings
 
 if TYPE_CHECKING:
+    from srgan.generator_choice import Epoch
     from srgan.trained import TrainedGenerator
 
 # Every process that uses a network imports this package: none can forget these. Libraries that do
@@ -14,7 +15,7 @@ KERAS_FOLDER = hide_settings()
 load_libraries()
 
 
-def load_generator(uri: str, epoch: int | Literal["best"] | None = None) -> "TrainedGenerator":
+def load_generator(uri: str, epoch: "Epoch" = None) -> "TrainedGenerator":
     """Loads a trained generator: `load_generator("RUN").upscale(rgb)`.
 
     See `srgan.trained.open_generator`, which this imports: TensorFlow takes seconds.

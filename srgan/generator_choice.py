@@ -8,7 +8,7 @@ from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.hashing import sha256_hex
 from data_pipeline.platform.storage import Storage, open_file, open_storage
 from srgan.best import read_best
-from srgan.run_layout import CONFIG_KEY, GENERATORS, generator_epoch, generator_key
+from srgan.run_layout import CONFIG_KEY, GENERATORS, generator_epochs, generator_key
 
 _SUFFIX = ".keras"
 
@@ -62,8 +62,7 @@ def choose_generator(uri: str, epoch: Epoch = None) -> ChosenGenerator:
 def _epochs(run: Storage) -> list[int]:
     """The epochs of RUN's last phase that have a generator, ascending. Refuses a RUN without."""
     keys = [item.key for item in run.list(GENERATORS)]
-    epochs = sorted(epoch for key in keys if (epoch := generator_epoch(key)) is not None)
-    if epochs:
+    if epochs := generator_epochs(keys):
         return epochs
     if keys:
         raise UserError(

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 
 
 def stored_scale(file: bytes) -> int | None:
@@ -16,5 +17,5 @@ def stored_scale(file: bytes) -> int | None:
             layers = json.loads(archive.read("config.json"))["config"]["layers"]
         stages = [layer["config"] for layer in layers if layer["class_name"] == "PixelShuffle"]
         return math.prod(int(stage.get("factor", 2)) for stage in stages)
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError):
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterable
 
 CONFIG_KEY = "config.yaml"
 DATASET_KEY = "dataset.json"
@@ -28,10 +29,10 @@ def phase_generator_key(phase: str) -> str:
     return f"{GENERATORS}{phase}.keras"
 
 
-def generator_epoch(key: str) -> int | None:
-    """The epoch of a generator's key; None for any other key."""
-    match = re.fullmatch(rf"{GENERATORS}epoch-(\d{{4,}})\.keras", key)
-    return int(match[1]) if match else None
+def generator_epochs(keys: Iterable[str]) -> list[int]:
+    """The epochs of the last phase that have a generator among these keys, ascending."""
+    matches = (re.fullmatch(rf"{GENERATORS}epoch-(\d{{4,}})\.keras", key) for key in keys)
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def tensorboard_key(step: int, *, validation: bool = False) -> str:

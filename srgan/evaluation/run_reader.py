@@ -20,7 +20,7 @@ from srgan.run_layout import (
     GENERATORS,
     INITIAL_KEY,
     VGG_KEY,
-    generator_epoch,
+    generator_epochs,
     generator_key,
     phase_generator_key,
 )
@@ -172,8 +172,10 @@ def find_generators(run: TrainingRun) -> list[GeneratorFile]:
                 found.append((SRRESNET, SRRESNET, None, before))
             break
         before = phase_generator_key(name)
-    epochs = sorted(epoch for key in keys if (epoch := generator_epoch(key)) is not None)
-    found += [(generator_name(epoch), SRGAN, epoch, generator_key(epoch)) for epoch in epochs]
+    found += [
+        (generator_name(epoch), SRGAN, epoch, generator_key(epoch))
+        for epoch in generator_epochs(keys)
+    ]
     hashes = in_threads(lambda one: sha256_hex(run.storage.read(one[-1])), found)
     return [GeneratorFile(*one, sha256) for one, sha256 in zip(found, hashes, strict=True)]
 

@@ -129,9 +129,12 @@ def _run(
     command = [sys.executable, "-I", "-c", program, str(given), str(made)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        if done.returncode < 0:  # its last line is then of anything
+            reason = f"ended by signal {-done.returncode}; 9 often means: no memory left"
+        else:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise JobFailedError(
-            f"{form.title}: what was written does not run ({reason[0]}): nothing is kept"
+            f"{form.title}: what was written does not run ({reason}): nothing is written"
         )
     with np.load(made) as results:
         return dict(results)

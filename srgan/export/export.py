@@ -2,10 +2,11 @@
 
 import importlib.util
 import json
+import logging
 import os
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from data_pipeline.platform.cuda import VISIBLE_VARIABLE
 from data_pipeline.platform.errors import JobFailedError, UserError
@@ -16,6 +17,7 @@ from srgan.export.check import Difference, check_pictures, compare
 from srgan.export.facts import collect_facts
 from srgan.export.formats import FORMATS, Format, Name
 from srgan.export.keras_file import FACTS, facts_json
+from srgan.generator_choice import Epoch
 from srgan.trained import open_generator
 
 CARD = "README.md"  # Hugging Face's name of a card
@@ -39,9 +41,7 @@ class ExportSummary(NamedTuple):
     difference: Difference | None
 
 
-def export(
-    run_uri: str, out_uri: str, name: Name, *, epoch: int | Literal["best"] | None = None
-) -> ExportSummary:
+def export(run_uri: str, out_uri: str, name: Name, *, epoch: Epoch = None) -> ExportSummary:
     """Writes a generator of RUN in another format, with its facts and its model card.
 
     It runs on the CPU, in this process and one other.
@@ -50,7 +50,7 @@ def export(
         run_uri: RUN.
         out_uri: A folder or prefix, which holds nothing or this very export.
         name: The format.
-        epoch: The generator's epoch; None takes the newest.
+        epoch: See `srgan.generator_choice.choose_generator`.
 
     Raises:
         UserError: If RUN, the generator, a needed package or OUT is missing or wrong.
@@ -61,6 +61,8 @@ def export(
     _check_packages(name, form)
     out = _open_out(out_uri)
     os.environ[VISIBLE_VARIABLE] = ""  # a driver opens no GPU, nor does the process that compares
+    for library in ("absl", "tensorflow"):  # they warn of every new size of a picture
+        logging.getLogger(library).setLevel(logging.ERROR)
     generator = open_generator(run_uri, epoch)
     facts = collect_facts(open_run(run_uri), generator)
     described = {"format": name, **form.values, **facts.as_json()}
@@ -79,9 +81,9 @@ def export(
                 f"{form.title}: differs by {difference.levels} levels from Keras on "
                 f"{difference.where}: nothing is written"
             )
+        # The facts come first: they tell what is ours. An export without a card is unfinished.
+        out.write(FACTS, facts_json(described).encode())
         _put(out, folder, form)
-    # The card comes last: an export without one is unfinished.
-    out.write(FACTS, facts_json(described).encode())
     out.write(CARD, model_card(facts, name, difference).encode())
     return summary._replace(difference=difference)
 
@@ -109,24 +111,24 @@ def _is_there(out: Storage, form: Format, described: dict[str, Any]) -> bool:
     """
     keys = [item.key for item in out.list()]
     ours = {*form.files, FACTS, CARD}
-    foreign = [key for key in keys if "".join(key.partition("/")[:2]) not in ours]
+    foreign = [
+        key for key in keys if FACTS not in keys or "".join(key.partition("/")[:2]) not in ours
+    ]
     if foreign:
         raise UserError(f"{out.uri}: holds {foreign[0]} already; choose another OUT")
     if CARD not in keys:
         return False  # nothing, or what a killed export left
     try:
         known = json.loads(out.read(FACTS))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{out.uri}: holds a {CARD} without a {FACTS} that reads; choose another OUT"
-        ) from error
+    except ValueError as error:
+        raise UserError(f"{out.uri}/{FACTS}: is damaged; choose another OUT") from error
     differing = sorted(k for k in known.keys() | described if known.get(k) != described.get(k))
     if differing:
         raise UserError(
             f"{out.uri}: holds another export, which differs in {', '.join(differing)}; choose "
             "another OUT, or delete this one"
         )
-    return True
+    return all(any(key.startswith(file) for key in keys) for file in form.files)
 
 
 def _put(out: Storage, folder: Path, form: Format) -> None:

@@ -1,6 +1,5 @@
 """A generator as a SavedModel: TensorFlow alone runs it, without Keras and this package."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ def write_saved_model(network: Any, facts: Mapping[str, Any], folder: Path) -> N
     # A module of bare variables: of a Keras model it would want Keras's layers, and ours, to load.
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
-    for library in ("absl", "tensorflow"):  # they tell names inside and the temporary folder
-        logging.getLogger(library).setLevel(logging.WARNING)
     image = tf.TensorSpec([None, None, None, 3], tf.uint8, name="image")
     signature = tf.function(serve, input_signature=[image])
     tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})

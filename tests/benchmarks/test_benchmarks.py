@@ -1,5 +1,6 @@
 """Every benchmark runs on small sizes and prints the figures of its recorded result."""
 
+import importlib.util
 import json
 import math
 import re
@@ -292,3 +293,11 @@ def test_upscale():
     assert result["sr_megapixels"] == pytest.approx(16 * 60 * 40 / 1e6)
     # TensorFlow alone takes more; with Ray's processes it is never below that.
     assert result["job_peak_megabytes"] > result["keras"]["peak_megabytes"] / 2 > 50
+    assert (result["keras"]["levels_apart"], result["keras"]["share_apart"]) == (0, 0)
+    for engine in ("saved_model", "onnx", "torch"):
+        if importlib.util.find_spec("torch") or engine != "torch":
+            assert result[engine]["levels_apart"] <= 1
+            assert result[engine]["share_apart"] < 1e-3
+            assert result[engine]["megapixels_per_second"] > 0
+        else:
+            assert result[engine] == "skipped: not installed"

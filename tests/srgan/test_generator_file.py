@@ -1,6 +1,9 @@
 """Generators as files: an older version's gives what it gave, another model is refused."""
 
+import io
+import json
 import tarfile
+import zipfile
 
 import keras
 import numpy as np
@@ -10,6 +13,7 @@ from data_pipeline.images import decode_image
 from data_pipeline.platform.errors import UserError
 from data_pipeline.platform.storage import open_storage
 from srgan.generator_file import read_generator
+from srgan.generator_scale import stored_scale
 from srgan.upscale import super_resolve
 from tests.conftest import ROOT
 
@@ -36,3 +40,30 @@ def test_a_generator_of_commit_5456114_makes_the_image_that_it_made(generator, m
     sr = super_resolve(network, lr)
     assert np.abs(sr.astype(int) - stored).max() <= 1
     assert np.mean(sr != stored) < 0.01
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [{"class_name": "PixelShuffle"}],
+        [{"class_name": "PixelShuffle", "config": []}],
+        [{"class_name": "PixelShuffle", "config": {"factor": "two"}}],
+        [{}],
+        ["layer"],
+        7,
+    ],
+)
+def test_a_file_of_another_structure_has_no_scale(layers):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": layers}}))
+    assert stored_scale(file.getvalue()) is None
+
+
+def test_a_file_that_does_not_unpack_has_no_scale():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": list(range(99))}}))
+    damaged = bytearray(file.getvalue())
+    damaged[45:60] = b"\xff" * 15
+    assert stored_scale(bytes(damaged)) is None

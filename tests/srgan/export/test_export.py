@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from data_pipeline.platform.storage import open_storage
+from data_pipeline.platform.storage.local import LocalStorage
 from jobs import export
 from srgan.best import Best, write_best
 from srgan.export import check, formats, onnx_file
@@ -160,21 +161,50 @@ def test_the_same_again_changes_nothing_and_another_export_is_refused(
     (out / "srgan.json").write_text(json.dumps(json.loads(before["srgan.json"]) | {"sha256": "0"}))
     done = command(export, "--run", stored_run, "--format", "onnx", out)
     assert_refused(done, f"{out}: holds another export, which differs in sha256; choose another")
-    (out / "srgan.json").unlink()
+    (out / "srgan.json").write_bytes(before["srgan.json"][:-20])
     done = command(export, "--run", stored_run, "--format", "onnx", out)
-    assert_refused(done, "holds a README.md without a srgan.json that reads; choose another OUT")
+    assert_refused(done, "srgan.json: is damaged; choose another OUT")
     done = command(export, "--run", stored_run, "--format", "saved_model", out)
     assert_refused(done, f"{out}: holds model.onnx already; choose another OUT")
     assert (out / "model.onnx").read_bytes() == before["model.onnx"]
 
 
-def test_what_a_killed_export_left_is_completed(exported, command, stored_run, tmp_path):
+@pytest.mark.parametrize("left", [["srgan.json", "model.onnx"], ["srgan.json", "README.md"]])
+def test_an_export_that_lacks_a_file_is_completed(left, exported, command, stored_run, tmp_path):
+    """As one that was killed, or one that lost a file."""
     whole, _ = exported("onnx", command)
-    (tmp_path / "model.onnx").write_bytes(b"half")
+    for name in left:
+        shutil.copy(whole / name, tmp_path)
     done = command(export, "--run", stored_run, "--format", "onnx", tmp_path)
     assert done.code == 0
+    assert done.out.startswith("onnx: ")
     for name in files(whole):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_killed_export_leaves_the_facts_that_make_it_ours(
+    command, stored_run, tmp_path, monkeypatch
+):
+    def write(storage, key, data):
+        if key == "model.onnx":
+            raise KeyboardInterrupt
+        real(storage, key, data)
+
+    real = LocalStorage.write
+    monkeypatch.setattr(LocalStorage, "write", write)
+    done = command(export, "--run", stored_run, "--format", "onnx", tmp_path)
+    assert done.code == 1
+    assert files(tmp_path) == ["srgan.json"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "README.md"])
+def test_a_file_of_the_users_own_is_not_replaced(name, command, stored_run, tmp_path):
+    """It has a name of ours, and no export made it."""
+    (tmp_path / name).write_bytes(b"mine")
+    done = command(export, "--run", stored_run, "--format", "onnx", tmp_path)
+    assert_refused(done, f"{tmp_path}: holds {name} already; choose another OUT")
+    assert files(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == b"mine"
 
 
 def test_an_export_that_differs_is_no_export(command, stored_run, tmp_path, monkeypatch):
@@ -207,6 +237,15 @@ def test_an_export_that_does_not_load_is_no_export(command, stored_run, tmp_path
     assert done.code == 1
     assert "ONNX: what was written does not run (" in done.error
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_is_killed_by_the_system_says_so(tmp_path):
+    """The last line of a process that was killed is of anything."""
+    kill = "import os; print('a warning', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    form = formats.FORMATS["onnx"]._replace(snippet=formats.Snippet("import numpy as np", kill, ""))
+    picture = {"one": np.zeros((2, 2, 3), np.uint8)}
+    with pytest.raises(Exception, match=r"does not run \(ended by signal 9; 9 often means: no mem"):
+        check.compare(lambda lr: lr, tmp_path, form, picture, tmp_path)
 
 
 def test_the_other_process_has_no_package_of_ours(stored_run, tmp_path, monkeypatch):
