@@ -186,7 +186,7 @@ def test_gpu(monkeypatch):
         assert half == pytest.approx(full, rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_recipes(tmp_path, monkeypatch):
     """Tiny networks, one step a call; run again it trains nothing, and scores other pictures."""
     monkeypatch.setenv("KERAS_BACKEND", "jax")

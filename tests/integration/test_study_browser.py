@@ -102,8 +102,7 @@ def answers_of(key, plan):
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("device", ["phone", "desktop"])
+@pytest.mark.parametrize(("device", "scheme"), [("phone", "light"), ("desktop", "dark")])
 def test_a_whole_study(open_page, tmp_path, device, scheme):
     """With a reload and a lost connection; what was pressed is what is stored."""
     study = made_study(tmp_path)
@@ -189,7 +188,7 @@ def test_a_page_without_a_server(open_page, tmp_path):
     assert json.loads(saved.read_text())["display"]["screen"] == "laptop"
 
 
-@pytest.mark.parametrize("ratio", [1, 1.25, 2, 3])
+@pytest.mark.parametrize("ratio", [1.25, 3])
 @pytest.mark.parametrize("mode", ["acr", "pairs"])
 def test_pixels_are_shown_one_to_one(open_page, tmp_path, mode, ratio):
     """The screen's pixels are the file's, and around them is nothing but one grey."""

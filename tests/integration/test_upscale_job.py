@@ -22,7 +22,7 @@ from tests.s3_servers import S3Server
 pytestmark = pytest.mark.slow
 
 PICTURES = 12
-KILLS = 4
+KILLS = 2
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def inputs(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["local", "moto", "ceph"])
+@pytest.fixture(
+    scope="module", params=["local", pytest.param("moto", marks=pytest.mark.soak), "ceph"]
+)
 def place(request, inputs) -> Iterator[str]:
     """A folder or bucket that holds `photos` and `small.keras`."""
     if request.param == "local":
