@@ -227,6 +227,7 @@ def serve(study: Path, host: str, port: int, token: str | None, say: Callable[[s
     server = StudyServer(study, token)
     config = uvicorn.Config(
         server.app(is_local=is_local),
+        log_config=None,  # its own would close the handlers of this process
         log_level="warning",
         access_log=False,
         server_header=False,
