@@ -121,9 +121,10 @@ def _resize(image: Samples, height: int, width: int, scale: Fraction) -> Samples
 def _resize_rows(image: Samples, out_height: int, scale: Fraction) -> Samples:
     """Resizes the first axis: sums tap by tap over blocks of output rows."""
     weights, indices = _contributions(image.shape[0], out_height, scale)
+    is_rounded = image.dtype.kind == "u"
     is_exact = image.dtype == np.uint8 and _is_exact_in_float32(weights)
-    is_rounded = image.dtype != np.float32
-    dtype = np.float64 if is_rounded and not is_exact else np.float32
+    rounded_in = np.float32 if is_exact else np.float64
+    dtype = np.dtype(rounded_in) if is_rounded else image.dtype
     image = np.ascontiguousarray(image)
     flat = image.reshape(image.shape[0], -1)
     out = np.empty((out_height, flat.shape[1]), image.dtype)

@@ -196,6 +196,15 @@ def figures():
     yield "docs/prepare.md", f"{whole['valid_gigabytes']:.1f} GB of validation images"
     seconds = thousand["manifest_seconds"] + thousand["first_batch_seconds"]
     yield "docs/prepare.md", f"| {seconds:.1f} s |"
+    upscale = json.loads(read("benchmarks/results/upscale.json"))
+    memory = f"at most {upscale['job_peak_megabytes'] / 1000:.1f} GB"
+    for page in ("README.md", "docs/upscale.md"):
+        yield page, f"in {int(upscale['job_seconds'])} s, with {memory}"
+    keras = upscale["keras"]
+    for engine, title in (("saved_model", "SavedModel"), ("onnx", "ONNX"), ("torch", "PyTorch")):
+        times = upscale[engine]["megapixels_per_second"] / keras["megapixels_per_second"]
+        memory = upscale[engine]["peak_megabytes"] / keras["peak_megabytes"]
+        yield "docs/upscale.md", f"| {title} | {times:.2f} | {memory:.1f} |"
     yield "docs/evaluate.md", f"{evaluate['other_over_generator']:.0%}".replace("%", " %")
     yield "docs/evaluate.md", f"{evaluate['baselines_seconds']:.0f} s in all"
     yield "docs/evaluate.md", f"{evaluate['large_image_peak_megabytes'] / 1000:.1f} GB"
