@@ -34,7 +34,10 @@ def checked(name: str, output: str) -> dict:
     result = json.loads(output.splitlines()[-1])
     if (RESULTS / f"{name}.json").exists() and name not in ("baselines", "gpu", "recipes"):
         recorded = json.loads((RESULTS / f"{name}.json").read_text())
-        assert names(result) == names(recorded)
+        if name in ("quality", "upscale"):  # with notes by hand, and with PyTorch
+            assert result.keys() <= recorded.keys()
+        else:
+            assert names(result) == names(recorded)
     for path, number in numbers(result):
         assert math.isfinite(number), path
         if re.search(r"seconds|per_second|bytes|pixels|times_usual|_mb$", path):
