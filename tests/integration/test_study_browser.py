@@ -188,7 +188,7 @@ def test_a_page_without_a_server(open_page, tmp_path):
     assert json.loads(saved.read_text())["display"]["screen"] == "laptop"
 
 
-@pytest.mark.parametrize("ratio", [1.25, 3])
+@pytest.mark.parametrize("ratio", [1.25, 2.625, 3])
 @pytest.mark.parametrize("mode", ["acr", "pairs"])
 def test_pixels_are_shown_one_to_one(open_page, tmp_path, mode, ratio):
     """The screen's pixels are the file's, and around them is nothing but one grey."""
