@@ -128,7 +128,7 @@ def test_a_whole_study(open_page, tmp_path, device, scheme):
                 page.context.set_offline(True)
             rate(page, trial, answer - 1, by=by)
             if trial == 16:
-                assert page.locator("#status").inner_text() == "3 answers wait for the connection"
+                page.get_by_text("3 answers wait for the connection", exact=True).wait_for()
                 assert len(read_ratings(study, [])) == 14
                 page.context.set_offline(False)
         page.get_by_text("All your answers have arrived.").wait_for()
@@ -224,20 +224,20 @@ def test_the_page_can_be_read_and_used_without_a_pointer(open_page, tmp_path, sc
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
             "rgb(119, 119, 119)"
         )
-        assert page.get_by_role("heading", name="How good do these pictures look?").is_visible()
+        page.get_by_role("heading", name="How good do these pictures look?").wait_for()
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.get_by_role("group", name="Your screen").wait_for()
         wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= inner == 360
         press(page, "Continue")
-        assert page.get_by_text("Please answer all three.").is_visible()
+        page.get_by_text("Please answer all three.").wait_for()
         for name in ("Phone", "Dim, or lamps", "All of them"):
             page.get_by_label(name, exact=True).check()
         press(page, "Continue")
         press(page, "Show the examples")
         page.get_by_role("img", name="Picture of question 1 of 32").wait_for()
-        assert page.get_by_role("progressbar", name="Progress").is_visible()
+        page.get_by_role("progressbar", name="Progress").wait_for()
         names = [one.inner_text().split() for one in page.locator("#answers button").all()]
         assert names == [
             [str(n), word] for n, word in enumerate(["Bad", "Poor", "Fair", "Good", "Excellent"], 1)
