@@ -1,5 +1,6 @@
 """The images to score: a data set's validation pairs, or any folder of HR images."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -250,11 +251,14 @@ def same_benchmark(files: dict[str, Any], protocol: dict[str, Any]) -> Benchmark
         scale = protocol["scale"]
         found = folder_benchmark(files["hr"], files["lr"], scale=scale, kernel=kernel)
     found = found.with_sha256()
-    if changed := differences(
-        *({key: one[key] for key in _SAME} for one in (protocol, found.protocol()))
-    ):
+    if changed := other_pictures(protocol, found.protocol()):
         raise UserError(f"{files['hr']}: is not what was evaluated ({'; '.join(changed)})")
     return found
+
+
+def other_pictures(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """How the pictures of two protocols differ; empty if they are the same."""
+    return differences(*({key: one[key] for key in _SAME} for one in (stored, asked)))
 
 
 def _with_sha256(file: ImageFile) -> ImageFile:

@@ -11,7 +11,7 @@ from data_pipeline.images import Image, ImageError, decode_image
 from data_pipeline.platform.errors import UserError, differences
 from data_pipeline.platform.progress import Progress
 from data_pipeline.platform.storage import LocalStorage, Storage, open_storage
-from srgan.evaluation.benchmark import Benchmark, Pair, baselines
+from srgan.evaluation.benchmark import Benchmark, Pair, baselines, other_pictures
 from srgan.evaluation.run_reader import generator_name, open_run
 from srgan.evaluation.score_files import BASELINES, ScoreFile, read_score_files
 from srgan.evaluation.score_task import sr_key
@@ -24,8 +24,6 @@ from srgan.study.rater_view import offline_page, page_key
 from srgan.study.records import Key, Mode
 
 ABOUT_FILE = "about.json"
-
-_SAME = ("images sha256", "scale", "LR", "kernel")  # of the protocol: other ones, other pictures
 
 
 class StudySettings(NamedTuple):
@@ -143,13 +141,9 @@ def _open_source(benchmark: Benchmark, run_uri: str, epoch: int | None) -> tuple
 
 
 def _check_protocol(out: Storage, file: ScoreFile, benchmark: Benchmark) -> None:
-    asked, stored = (
-        {key: one[key] for key in _SAME} for one in (benchmark.protocol(), file.protocol)
-    )
-    if asked != stored:
+    if changed := other_pictures(file.protocol, benchmark.protocol()):
         raise UserError(
-            f"{out.uri}: is an evaluation of other images "
-            f"({'; '.join(differences(stored, asked))}); "
+            f"{out.uri}: is an evaluation of other images ({'; '.join(changed)}); "
             "pass the same --data, --hr, --lr and --kernel as to jobs.evaluate"
         )
 

@@ -1,14 +1,18 @@
 """What the integration tests share."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.integration.jobs import end_all, finish
 from tests.integration.radosgw import missing_programs, radosgw
 from tests.s3_servers import S3Server
+
+CHROMIUM = shutil.which("chromium")
 
 CONFIG = """
 seed: 1
@@ -71,3 +75,15 @@ def ceph(ceph_folder) -> Iterator[S3Server]:
         pytest.skip(f"radosgw needs {', '.join(missing)}")
     with radosgw(ceph_folder) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * PATIENCE
+        )
+        yield started
+        started.close()

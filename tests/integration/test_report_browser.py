@@ -2,7 +2,6 @@
 
 import math
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from srgan.evaluation.measures import MEASURES
 from srgan.evaluation.report import Example, Facts, report_html
 from srgan.evaluation.table import TableRun
 from tests.conftest import PATIENCE, photograph
+from tests.integration.conftest import CHROMIUM
 
-CHROMIUM = shutil.which("chromium")
 PHONE, DESKTOP = (360, 800), (1280, 900)
 LONG = "a-run-that-somebody-gave-a-name-that-is-much-too-long-for-a-phone"
 
@@ -65,18 +64,6 @@ def report(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(page)
     return path.as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * PATIENCE
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A whole study as raters take it, in Debian's Chromium. Playwright's sync API."""
 
 import json
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -10,10 +9,10 @@ import pytest
 from data_pipeline.images import decode_image
 from srgan.study.files import read_key, read_ratings, stimulus_key, study_id
 from tests.conftest import PATIENCE
+from tests.integration.conftest import CHROMIUM
 from tests.srgan.study.made import SETTINGS, made_study
 from tests.srgan.study.serving import serving
 
-CHROMIUM = shutil.which("chromium")
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 3, "has_touch": True}
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 
@@ -21,18 +20,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium; apt install chromium"),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * PATIENCE
-        )
-        yield started
-        started.close()
 
 
 @pytest.fixture
